@@ -1,0 +1,231 @@
+"""
+The option table: every option there is, once.
+
+Command-line flags, environment variables, TOML keys, Django and Flask settings and the documentation are all read from the
+fields of :class:`Options`: the field ``ca_bundle`` is the flag ``--ca-bundle``, the variable and setting ``ACME_CA_BUNDLE``
+and the TOML key ``ca_bundle``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from acme_middleware.errors import ConfigurationError
+
+PREFIX = "ACME_"
+CONFIG_FILE = "/etc/acme-middleware.toml"
+
+TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (str, os.PathLike)):
+        return os.fspath(value)
+    raise ValueError(f"takes text, not {type(value).__name__}")
+
+
+def _boolean(value: Any) -> bool:
+    word = str(value).lower()
+    if word in TRUE | FALSE:
+        return word in TRUE
+    raise ValueError("takes one of 1, true, yes, on, 0, false, no, off")
+
+
+def _path(value: Any) -> Path:
+    return Path(_text(value)).expanduser()
+
+
+def _seconds(value: Any) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("takes a number of seconds, 0 or more")
+    return seconds
+
+
+def _store(value: Any) -> Any:
+    """A URL, or an object that is a store already (from Python and Django settings)."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        if value not in choices:
+            near = difflib.get_close_matches(str(value), choices, n=1)
+            raise ValueError(f"takes one of {', '.join(choices)}" + (f"; did you mean {near[0]}?" if near else ""))
+        return str(value)
+
+    parse.choices = choices  # type: ignore[attr-defined]
+    return parse
+
+
+def _host_port(value: Any) -> str:
+    host, _, port = _text(value).rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("takes HOST:PORT, for example 127.0.0.1:8000")
+    return f"{host}:{port}"
+
+
+def _email(value: Any) -> str:
+    email = _text(value).strip()
+    local, _, domain = email.rpartition("@")
+    if not local or "." not in domain or any(c.isspace() or c == "," for c in email):
+        raise ValueError("takes one email address")
+    return email
+
+
+def _option(doc: str, parse: Callable[[Any], Any] = _text, default: Any = None, **metadata: Any) -> Any:
+    return field(default=default, metadata={"doc": doc, "parse": parse, **metadata})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """
+    The options of one command or adapter, checked when they are read (:func:`read`).
+
+    None means that an option was not set and has no default of its own.
+    """
+
+    store: Any = _option(
+        "Where accounts, certificates and leases are kept: a URL such as file:///var/lib/acme-middleware or django:", _store
+    )
+    challenge_store: Any = _option("Where the tokens that the CA fetches are kept; by default the same place as STORE", _store)
+    ca: str = _option("The certificate authority: a name (see the table of CAs) or a directory URL", default="letsencrypt")
+    ca_bundle: Path | None = _option("A PEM file of roots to trust for the CA's own HTTPS, for a private CA", _path)
+    agree_tos: bool = _option("Agree to the CA's terms of service", _boolean, default=False)
+    email: str | None = _option("The account's contact address, sent to the CA", _email)
+    eab_kid: str | None = _option("External account binding: the key id that the CA gave you")
+    eab_hmac_key: str | None = _option(
+        "External account binding: the MAC key, base64url; no flag: set it in the environment or in a file", secret=True
+    )
+    key_type: str = _option(
+        "The kind of key a certificate gets", _one_of("ec256", "ec384", "rsa2048", "rsa3072", "rsa4096"), default="ec256"
+    )
+    reuse_key: bool = _option("Keep the certificate's key when renewing", _boolean, default=False)
+    profile: str | None = _option("The CA's certificate profile to ask for, where the CA has it")
+    require_profile: bool = _option("Refuse to issue where the CA does not have PROFILE", _boolean, default=False)
+    preferred_chain: str | None = _option("Choose the chain whose topmost issuer has this common name, where the CA offers it")
+    self_check: str = _option(
+        "Fetch each token through its public name before the CA does: `require` an answer, `warn` without one, or `skip`",
+        _one_of("require", "warn", "skip"),
+        default="warn",
+    )
+    self_check_via: str | None = _option(
+        "HOST:PORT to connect to for the self-check, instead of the name's own addresses", _host_port
+    )
+    on_unknown: str = _option(
+        "A request for a token that is not ours: `pass` it to the app, or answer `404`", _one_of("pass", "404"), default="pass"
+    )
+    publish_dir: Path | None = _option(
+        "Where certificates are written as files: PUBLISH_DIR/<name>/current/fullchain.pem", _path
+    )
+    owner: str | None = _option("The user that published files belong to, by name or number")
+    group: str | None = _option("The group that published files belong to, by name or number; it may read the keys")
+    wait: float = _option("Seconds to wait for another process that is issuing the same certificate", _seconds, default=120.0)
+
+
+def table() -> Iterator[Field[Any]]:
+    """The options, in the order of the documentation; metadata: ``doc``, ``parse`` and, for secrets, ``secret``."""
+    return iter(fields(Options))
+
+
+def setting_name(option: str) -> str:
+    """``ca_bundle`` -> ``ACME_CA_BUNDLE``."""
+    return PREFIX + option.upper()
+
+
+def read(*layers: tuple[str, Mapping[str, Any]]) -> Options:
+    """
+    Read options from layers, the first that sets an option winning.
+
+    Args:
+        layers: Pairs of a word for error messages (``"flag"``, ``"setting"``, ``"environment"``, ``"/etc/x.toml"``) and a
+            mapping from option names in lower case to values. None and "" mean not set.
+
+    Raises:
+        ConfigurationError: an option that does not exist, or a value that it does not take; it names the option, the value
+            (unless it is a secret), where it was set, and what is valid.
+    """
+    known = {option.name: option for option in table()}
+    values: dict[str, Any] = {}
+    for source, layer in layers:
+        for name, value in layer.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                raise ConfigurationError(
+                    f"there is no option {_spelled(source, name)}"
+                    + (f"; did you mean {_spelled(source, near[0])}?" if near else ""),
+                    hint="the options are: " + ", ".join(known),
+                    option=name,
+                )
+            if value is None or value == "" or name in values:
+                continue
+            try:
+                values[name] = known[name].metadata["parse"](value)
+            except ValueError as error:
+                shown = "" if known[name].metadata.get("secret") else f" is {value!r} but"
+                raise ConfigurationError(
+                    f"{_spelled(source, name)}{shown} {error}", hint=known[name].metadata["doc"], option=name
+                ) from None
+    return Options(**values)
+
+
+def _spelled(source: str, name: str) -> str:
+    if source == "flag":
+        return "--" + name.replace("_", "-")
+    return setting_name(name) if source in ("setting", "environment") else f"{name} in {source}"
+
+
+def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    """The layer of ``ACME_*`` variables; ``ACME_X_FILE`` names a file that holds the secret ``ACME_X``. Others are not ours."""
+    layer: dict[str, Any] = {}
+    for option in table():
+        name = setting_name(option.name)
+        layer[option.name] = environ.get(name)
+        if option.metadata.get("secret") and not layer[option.name] and environ.get(name + "_FILE"):
+            layer[option.name] = _read_secret(name + "_FILE", environ[name + "_FILE"])
+    return layer
+
+
+def from_settings(settings: Mapping[str, Any] | object) -> dict[str, Any]:
+    """
+    The layer of a framework's settings: a mapping, or an object with attributes.
+
+    Settings that begin with ``ACME_`` and are no option are refused by :func:`read`: a misspelt option must not pass as unset.
+    """
+    if not isinstance(settings, Mapping):
+        settings = {name: getattr(settings, name) for name in dir(settings) if name.startswith(PREFIX)}
+    layer = {name[len(PREFIX) :].lower(): value for name, value in settings.items() if name.startswith(PREFIX)}
+    for option in table():
+        file = layer.pop(option.name + "_file", None) if option.metadata.get("secret") else None
+        if file and not layer.get(option.name):
+            layer[option.name] = _read_secret(setting_name(option.name) + "_FILE", file)
+    return layer
+
+
+def from_file(path: Path) -> dict[str, Any]:
+    """The layer of a TOML file. Raises ConfigurationError where it cannot be read or is no TOML."""
+    import tomllib  # only commands read files: a web worker never pays for it
+
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f"cannot read {path}: {error.strerror}", hint="name another with --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path} is no TOML: {error}", hint='an option is a line such as email = "ops@example.com"'
+        ) from error
+
+
+def _read_secret(name: str, path: Any) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the file that {name} names: {path}: {error.strerror}", option=name) from error
