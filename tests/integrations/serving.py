@@ -1,0 +1,169 @@
+"""
+Real servers for tests: start one on a loopback port of its own, talk to it byte by byte, stop it and read its log.
+
+    with gunicorn("my_app:application", "-w", "4", env={"MY_STORE": url}) as server:
+        assert get(server, "/").status == 200
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PROJECT = HERE.parent.parent
+START_LIMIT = 30.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: where it listens, and what it has written to its log."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    logfile: Path
+
+    def log(self) -> str:
+        return self.logfile.read_text()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back: header names in lower case, each with its values; ``body`` is all that followed the headers."""
+
+    status: int
+    headers: Mapping[str, list[str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        values = self.headers.get(name.lower())
+        return ", ".join(values) if values else None
+
+
+def gunicorn(application: str, *options: str, env: Mapping[str, str] | None = None) -> AbstractContextManager[Server]:
+    """A gunicorn that serves ``application`` ("module:attribute"; see :func:`serve` for where modules are found)."""
+    return serve(
+        [sys.executable, "-m", "gunicorn", application, "--bind", "fd://{fd}", "--no-control-socket", *options], env=env
+    )
+
+
+def uvicorn(application: str, *options: str, env: Mapping[str, str] | None = None) -> AbstractContextManager[Server]:
+    """A uvicorn that serves ``application`` ("module:attribute"; see :func:`serve` for where modules are found)."""
+    return serve([sys.executable, "-m", "uvicorn", application, "--fd", "{fd}", *options], env=env)
+
+
+@contextmanager
+def serve(command: list[str], *, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """
+    Run a server for the length of a with block; it is up when the block begins.
+
+    The listening socket is made here and inherited: no other test can take the port in between.
+
+    Args:
+        command: Its argument list; ``{fd}`` stands for the number of the listening socket, ``{port}`` for its port.
+        env: Added to this process's environment. PYTHONPATH has the project, ``integrations`` and this folder.
+    """
+    paths = [str(PROJECT), str(PROJECT / "integrations"), str(HERE), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **(env or {})}
+    with tempfile.TemporaryDirectory() as folder:
+        logfile = Path(folder, "log")
+        with socket.create_server(("127.0.0.1", 0), backlog=256) as listener, logfile.open("wb") as log:
+            port = listener.getsockname()[1]
+            process = subprocess.Popen(
+                [part.format(fd=listener.fileno(), port=port) for part in command],
+                env=environment,
+                pass_fds=[listener.fileno()],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        server = Server(port, process, logfile)
+        try:
+            _wait_until_up(server)
+            yield server
+        finally:
+            _stop(process)
+
+
+def _wait_until_up(server: Server) -> None:
+    deadline = time.monotonic() + START_LIMIT
+    while True:
+        try:
+            # The socket has a backlog before the server runs: only an answer says that it is up.
+            raw_request(server, b"OPTIONS * HTTP/1.0\r\n\r\n", limit=START_LIMIT)
+            return
+        except OSError as error:
+            if server.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{server.process.args!r} does not answer:\n{server.log()}") from error
+            time.sleep(0.05)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the group is the server and its workers: it has a session of its own
+        process.wait(10)
+
+
+def raw_request(server: Server | int, data: bytes, *, limit: float = 10.0) -> Reply:
+    """Send these bytes over a new connection and read one reply. Raises OSError where none comes within ``limit`` seconds."""
+    port = server if isinstance(server, int) else server.port
+    with socket.create_connection(("127.0.0.1", port), timeout=limit) as connection:
+        connection.sendall(data)
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += _more(connection, received)
+        head, _, body = received.partition(b"\r\n\r\n")
+        status, headers = _parse_head(head)
+        # A HEAD's reply is read until the connection closes: a body that a server wrongly sends is seen.
+        length = None if data.startswith(b"HEAD ") else headers.get("content-length")
+        while length is None or len(body) < int(length[0]):
+            more = connection.recv(65536)
+            if not more:
+                break
+            body += more
+        return Reply(status, headers, body)
+
+
+def _more(connection: socket.socket, received: bytes) -> bytes:
+    more = connection.recv(65536)
+    if not more:
+        raise ConnectionResetError(f"the server closed the connection after {received!r}")
+    return more
+
+
+def _parse_head(head: bytes) -> tuple[int, dict[str, list[str]]]:
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers.setdefault(name.lower(), []).append(value.strip())
+    return int(first.split(" ")[1]), headers
+
+
+def get(
+    server: Server | int,
+    target: str,
+    *,
+    method: str = "GET",
+    host: str | None = "example.com",
+    headers: Mapping[str, str] | None = None,
+    limit: float = 10.0,
+) -> Reply:
+    """One request over a new connection, its target sent as it is. ``host=None``: HTTP/1.0 without a Host header."""
+    lines = [f"{method} {target} HTTP/{'1.0' if host is None else '1.1'}", "Connection: close"]
+    if host is not None:
+        lines.append(f"Host: {host}")
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+    return raw_request(server, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"), limit=limit)
