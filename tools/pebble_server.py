@@ -153,11 +153,9 @@ class Pebble:
                 }
             )
         )
-        names = Background(
-            [dns, "-dnsserver", f"127.0.0.1:{dns_port}", "-management", f"127.0.0.1:{self._dns_management}", *self._addresses]
-            + [word for flag in ("-http01", "-https01", "-tlsalpn01", "-doh") for word in (flag, "")],
-            log=folder / "dns.log",
-        )
+        unused = [word for flag in ("-http01", "-https01", "-tlsalpn01", "-doh") for word in (flag, "")]
+        listen = ["-dnsserver", f"127.0.0.1:{dns_port}", "-management", f"127.0.0.1:{self._dns_management}"]
+        names = Background([dns, *listen, *self._addresses, *unused], log=folder / "dns.log")
         things.callback(names.stop)
         server = Background(
             [pebble, "-config", config, "-dnsserver", f"127.0.0.1:{dns_port}", *self._flags], log=self.log, env=self._env
