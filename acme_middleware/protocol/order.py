@@ -1,0 +1,211 @@
+"""
+Orders, authorizations and challenges (RFC 8555 sections 7.1.3 to 7.1.6, 7.4 and 7.5).
+
+Replies are parsed here rather than by the library: it takes a deactivated authorization for a success, cannot read an expired
+one, and fails on challenge types and fields that it does not know.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from josepy.b64 import b64encode
+
+from acme_middleware.errors import CAUnreachable, Problem, UnexpectedAnswer
+from acme_middleware.protocol.directory import Directory
+from acme_middleware.protocol.network import Network, Reply, problem_from
+
+ORDER_STATUSES = {"pending", "ready", "processing", "valid", "invalid"}
+AUTHORIZATION_STATUSES = {"pending", "valid", "invalid", "deactivated", "expired", "revoked"}
+
+FIRST_POLL, POLL_FACTOR, LONGEST_POLL = 0.05, 1.6, 5.0
+LONGEST_RETRY_AFTER = 60.0
+PATIENCE = 180.0
+"""Seconds to wait for a validation or for a certificate before the run ends; the order is kept, and the next run resumes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identifier:
+    """What a certificate is for: ``type`` is "dns" or "ip" (RFC 8738)."""
+
+    type: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One way to validate an identifier. ``token`` is "" where the type has none."""
+
+    type: str
+    url: str
+    token: str
+    problem: Problem | None
+
+
+@dataclass(frozen=True, slots=True)
+class Authorization:
+    """What the CA knows of one identifier, and how it may be shown to be ours."""
+
+    url: str
+    identifier: Identifier
+    status: str
+    challenges: tuple[Challenge, ...]
+
+    def challenge(self, kind: str) -> Challenge | None:
+        """The challenge of a type, or None where the CA does not offer it."""
+        return next((challenge for challenge in self.challenges if challenge.type == kind), None)
+
+    @property
+    def problem(self) -> Problem | None:
+        """What went wrong in the first challenge that failed."""
+        return next((challenge.problem for challenge in self.challenges if challenge.problem), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order, as the CA last described it."""
+
+    url: str
+    status: str
+    authorizations: tuple[str, ...]
+    finalize: str
+    certificate: str
+    problem: Problem | None
+
+
+def new_order(
+    network: Network, directory: Directory, identifiers: Sequence[Identifier], *, profile: str = "", replaces: str = ""
+) -> Order:
+    """
+    Place an order.
+
+    Args:
+        profile: One of the directory's profiles, or "" for the CA's choice.
+        replaces: The certificate id (RFC 9773 section 5) of the certificate that this one is to replace, or "".
+    """
+    request: dict[str, Any] = {"identifiers": [{"type": i.type, "value": i.value} for i in identifiers]}
+    request |= {"profile": profile} if profile else {}
+    request |= {"replaces": replaces} if replaces else {}
+    # Not idempotent: a second request may make a second order and count against the limits.
+    reply = network.post(directory.new_order, request)
+    return _order(reply, reply.location)
+
+
+def fetch_order(network: Network, url: str) -> Order:
+    """Ask how an order stands."""
+    return _order(network.post_as_get(url), url)
+
+
+def fetch_authorization(network: Network, url: str) -> Authorization:
+    """Ask how an authorization stands."""
+    reply = network.post_as_get(url)
+    document = reply.json()
+    identifier, challenges = document.get("identifier"), document.get("challenges")
+    if not isinstance(identifier, dict) or not isinstance(challenges, list):
+        raise UnexpectedAnswer(f"{url} is no authorization", url=url)
+    return Authorization(
+        url=url,
+        identifier=Identifier(_text(identifier, "type", reply), _text(identifier, "value", reply)),
+        status=_status(document, AUTHORIZATION_STATUSES, reply),
+        # Whatever else is listed, a type or a field of the future, is somebody else's challenge.
+        challenges=tuple(
+            Challenge(
+                challenge["type"],
+                challenge["url"],
+                challenge["token"] if isinstance(challenge.get("token"), str) else "",
+                problem_from(challenge["error"]) if challenge.get("error") else None,
+            )
+            for challenge in challenges
+            if isinstance(challenge, dict) and isinstance(challenge.get("type"), str) and isinstance(challenge.get("url"), str)
+        ),
+    )
+
+
+def say_ready(network: Network, challenge: Challenge) -> None:
+    """Tell the CA that a challenge can be validated now (RFC 8555 section 7.5.1)."""
+    network.post(challenge.url, {}, idempotent=True)
+
+
+def wait_for_order(network: Network, url: str, *, while_in: Sequence[str], patience: float = PATIENCE) -> Order:
+    """
+    Poll an order until its status is none of ``while_in``.
+
+    The whole order is polled, not each authorization: one request, whatever the number of names. The CA's Retry-After is
+    obeyed, within reason; without one the first look is early and the next ones are further and further apart.
+
+    Raises:
+        CAUnreachable: the status did not change within ``patience`` seconds.
+    """
+    deadline = time.monotonic() + patience
+    backing_off, wait = FIRST_POLL, FIRST_POLL
+    while True:
+        time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
+        reply = network.post_as_get(url)
+        order = _order(reply, url)
+        if order.status not in while_in:
+            return order
+        if time.monotonic() >= deadline:
+            raise CAUnreachable(
+                f"the CA has left the order {order.status} for {patience:.0f} s",
+                hint="nothing is lost: run the same command again later, it goes on with the same order",
+                url=url,
+            )
+        backing_off = min(backing_off * POLL_FACTOR, LONGEST_POLL)
+        wait = max(FIRST_POLL, min(reply.retry_after or backing_off, LONGEST_RETRY_AFTER))
+
+
+def finalize(network: Network, order: Order, csr: bytes) -> Order:
+    """
+    Send the certificate signing request, in DER, of an order that is ready (RFC 8555 section 7.4).
+
+    Where the answer is lost, the order's own status tells whether the request had arrived; it is sent again only if not.
+    """
+    request = {"csr": b64encode(csr).decode()}
+    try:
+        return _order(network.post(order.finalize, request), order.url)
+    except CAUnreachable:
+        now = fetch_order(network, order.url)
+        return _order(network.post(order.finalize, request), order.url) if now.status == "ready" else now
+
+
+def download(network: Network, url: str, *, alternates: bool = False) -> list[bytes]:
+    """
+    Download the certificate chain in PEM; with ``alternates``, every other chain that the CA offers after it (section 7.4.2).
+    """
+    accept = "application/pem-certificate-chain"
+    reply = network.post_as_get(url, accept=accept)
+    others = reply.links("alternate")[:10] if alternates else []
+    return [reply.body, *(network.post_as_get(other, accept=accept).body for other in others)]
+
+
+def _order(reply: Reply, url: str) -> Order:
+    document = reply.json()
+    authorizations = document.get("authorizations")
+    if not isinstance(authorizations, list) or not all(isinstance(entry, str) for entry in authorizations):
+        raise UnexpectedAnswer(f"{reply.url} is no order: it lists no authorizations", url=reply.url)
+    certificate = document.get("certificate")
+    return Order(
+        url=url,
+        status=_status(document, ORDER_STATUSES, reply),
+        authorizations=tuple(authorizations),
+        finalize=_text(document, "finalize", reply),
+        certificate=certificate if isinstance(certificate, str) else "",
+        problem=problem_from(document["error"]) if document.get("error") else None,
+    )
+
+
+def _status(document: Mapping[str, Any], allowed: set[str], reply: Reply) -> str:
+    status = document.get("status")
+    if not isinstance(status, str) or status not in allowed:
+        raise UnexpectedAnswer(f"{reply.url} has the status {str(status)[:40]!r}, which RFC 8555 does not know", url=reply.url)
+    return status
+
+
+def _text(document: Mapping[str, Any], name: str, reply: Reply) -> str:
+    value = document.get(name)
+    if not isinstance(value, str) or not value:
+        raise UnexpectedAnswer(f"{reply.url} lacks {name!r}", url=reply.url)
+    return value
