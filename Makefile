@@ -1,0 +1,34 @@
+# `make demo` and `make test` install what they need first: see tools/setup. ARGS go to the program that is run.
+.PHONY: demo test lowest lint bench fresh clean
+.SILENT:
+
+demo:
+	tools/setup demo
+	.venv/bin/python tools/demo.py $(ARGS)
+
+test:
+	tools/setup test
+	.venv/bin/python -m pytest $(ARGS)
+
+# The tests that need no network, with the oldest libraries that pyproject.toml allows.
+lowest:
+	tools/setup lowest
+	.venv-lowest/bin/python -m pytest --ignore tests/pebble --ignore tests/test_demo.py --ignore tests/test_packaging.py $(ARGS)
+
+lint:
+	tools/setup test
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+bench:
+	tools/setup test
+	set -e; for benchmark in benchmarks/*.py; do echo "$$benchmark"; .venv/bin/python "$$benchmark" $(ARGS); done
+
+# Both commands of the README in a Debian that has nothing yet (root only).
+fresh:
+	tools/fresh
+
+clean:
+	rm -rf .venv .venv-lowest .pebble .setup.lock dist build .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
