@@ -1,5 +1,5 @@
 # `make demo` and `make test` install what they need first: see tools/setup. ARGS go to the program that is run.
-.PHONY: demo test lowest lint bench fresh clean
+.PHONY: demo test lowest lint types bench fresh clean
 .SILENT:
 
 demo:
@@ -19,6 +19,9 @@ lint:
 	tools/setup test
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
+
+types:
+	tools/setup test
 	.venv/bin/mypy
 
 bench:
