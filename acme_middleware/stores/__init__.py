@@ -1,0 +1,201 @@
+"""
+Open a store by its URL. Nothing is imported before the URL asks for it, and nothing is connected to.
+
+Another package adds a scheme by an entry point in the group ``acme_middleware.stores`` (state) or
+``acme_middleware.challenge_stores`` (tokens): its name is the scheme, its value a callable that takes the whole URL.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from acme_middleware.errors import StoreMisconfigured
+from acme_middleware.stores.base import ChallengeSource, Store
+
+__all__ = ["open_challenges", "open_store"]
+
+
+def open_store(where: str | Path | Store) -> Store:
+    """
+    Open a state store.
+
+    Args:
+        where: ``file:///var/lib/acme-middleware`` (or ``file:relative``, or a Path), ``memory:`` (one per process), or
+            ``django:`` (with an alias of DATABASES: ``django:other``); or a store, which is returned as it is.
+
+    Raises:
+        StoreMisconfigured: The scheme is unknown, what follows it is wrong, or its driver is missing.
+    """
+    if isinstance(where, str | Path):
+        store: Store = _open(where, _STORES, "acme_middleware.stores")
+        return store
+    _check_object(where, "a store", ("get", "put", "delete", "scan", "check"))
+    return where
+
+
+def open_challenges(where: str | Path | ChallengeSource) -> ChallengeSource:
+    """
+    Open a challenge store.
+
+    Args:
+        where: What :func:`open_store` takes: ``file:DIR`` and a Path keep tokens below ``DIR/challenges``. Besides,
+            ``webroot:///var/www/site`` (files that any ACME client may write below ``.well-known/acme-challenge/``), and
+            ``thumbprint:THUMBPRINT`` (answers every token for one account, keeps nothing). Or an object with ``blocking``
+            and ``key_authorization``, which is returned as it is.
+
+    Raises:
+        StoreMisconfigured: The scheme is unknown, what follows it is wrong, or its driver is missing.
+    """
+    if isinstance(where, str | Path):
+        source: ChallengeSource = _open(where, _CHALLENGE_STORES, "acme_middleware.challenge_stores")
+        return source
+    _check_object(where, "a challenge store", ("blocking", "key_authorization"))
+    return where
+
+
+def _memory_store(url: str) -> Any:
+    from acme_middleware.stores.memory import shared_store
+
+    _nothing_after(url)
+    return shared_store()
+
+
+def _memory_challenges(url: str) -> Any:
+    from acme_middleware.stores.memory import shared_challenges
+
+    _nothing_after(url)
+    return shared_challenges()
+
+
+def _file_store(url: str) -> Any:
+    from acme_middleware.stores.directory import DirectoryStore
+
+    return DirectoryStore(_folder(url))
+
+
+def _file_challenges(url: str) -> Any:
+    from acme_middleware.stores.challenges import WebrootChallengeStore
+
+    return WebrootChallengeStore(_folder(url) / "challenges", make_root=True)
+
+
+def _webroot_challenges(url: str) -> Any:
+    from acme_middleware.stores.challenges import WebrootChallengeStore
+
+    return WebrootChallengeStore(_folder(url))
+
+
+def _thumbprint_challenges(url: str) -> Any:
+    from acme_middleware.stores.challenges import ThumbprintChallengeSource
+
+    return ThumbprintChallengeSource(_rest(url))
+
+
+def _django_store(url: str) -> Any:
+    return _django("DjangoStore", url)
+
+
+def _django_challenges(url: str) -> Any:
+    return _django("DjangoChallengeStore", url)
+
+
+_STORES: dict[str, Callable[[str], Any]] = {"file": _file_store, "memory": _memory_store, "django": _django_store}
+_CHALLENGE_STORES: dict[str, Callable[[str], Any]] = {
+    "file": _file_challenges,
+    "webroot": _webroot_challenges,
+    "thumbprint": _thumbprint_challenges,
+    "memory": _memory_challenges,
+    "django": _django_challenges,
+}
+
+
+def _open(where: str | Path, known: dict[str, Callable[[str], Any]], group: str) -> Any:
+    if isinstance(where, Path):
+        where = _url(where)
+    scheme = where.partition(":")[0].lower() if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", where) else ""
+    opener = known.get(scheme)
+    if opener is None:
+        from importlib.metadata import entry_points  # 20 ms: only a scheme of somebody else's pays for it
+
+        others = entry_points(group=group)
+        if scheme not in others.names:
+            raise _unknown(where, scheme, sorted({*known, *others.names}))
+        try:
+            opener = others[scheme].load()
+        except ImportError as error:
+            raise StoreMisconfigured(
+                f"the store {scheme}: cannot be loaded: {error}", hint=f"it comes from {others[scheme].value}"
+            ) from error
+    return opener(where)
+
+
+def _unknown(where: str, scheme: str, known: list[str]) -> StoreMisconfigured:
+    # Not the whole URL: it may hold a password.
+    schemes = ", ".join(f"{name}:" for name in known)
+    if scheme in _CHALLENGE_STORES:
+        return StoreMisconfigured(
+            f"{scheme}: keeps tokens only, not accounts and certificates",
+            hint=f"the state stores are {schemes}; {scheme}: is for ACME_CHALLENGE_STORE",
+        )
+    if not scheme and where.startswith(("/", ".", "~")):
+        return StoreMisconfigured(
+            f"the store {where!r} is a path, not a URL", hint=f"write file:{where}, or pass a Path; known schemes: {schemes}"
+        )
+    shown = f"{scheme}:" if scheme else repr(where.partition("@")[0])
+    return StoreMisconfigured(f"there is no store for {shown}", hint=f"the known schemes are {schemes}")
+
+
+def _check_object(where: object, what: str, needed: tuple[str, ...]) -> None:
+    missing = [name for name in needed if not hasattr(where, name)]
+    if missing or isinstance(where, type):
+        shown = f"the class {where.__name__}" if isinstance(where, type) else f"an object of type {type(where).__name__}"
+        raise StoreMisconfigured(
+            f"{shown} is not {what}" + (f": it has no {', '.join(missing)}" if missing else ""),
+            hint="pass an instance, a URL such as file:///var/lib/acme-middleware, or a Path",
+        )
+
+
+def _rest(url: str) -> str:
+    return url.partition(":")[2]
+
+
+def _nothing_after(url: str) -> None:
+    if _rest(url) not in ("", "//"):
+        raise StoreMisconfigured(f"nothing may follow memory:, but {_rest(url)!r} does", hint="there is one per process")
+
+
+def _folder(url: str) -> Path:
+    """``file:///abs``, ``file:/abs`` and ``file:relative``, percent-decoded as URLs are."""
+    scheme, _, rest = url.partition(":")
+    if rest.startswith("//") and not rest.startswith("///"):
+        host, _, path = rest[2:].partition("/")
+        raise StoreMisconfigured(
+            f"{url!r} names a host, {host!r}: only this machine's own folders can be opened",
+            hint=f"with three slashes it is a path from the root: {scheme}:///{host}/{path}".rstrip("/"),
+        )
+    path = unquote(rest.removeprefix("//"))
+    if os.name == "nt":
+        path = path.removeprefix("/") if re.match(r"/[A-Za-z]:", path) else path
+    if not path or "\0" in path:
+        raise StoreMisconfigured(f"{url!r} names no folder", hint=f"write {scheme}:///var/lib/acme-middleware")
+    return Path(path)
+
+
+def _url(path: Path) -> str:
+    return "file:" + ("//" if path.is_absolute() and os.name != "nt" else "") + str(path).replace("%", "%25")
+
+
+def _django(name: str, url: str) -> Any:
+    alias = _rest(url).removeprefix("//") or "default"
+    try:
+        from django_acme_middleware import stores
+    except ModuleNotFoundError as error:
+        raise StoreMisconfigured(
+            f"the store django: needs {error.name}", hint="pip install 'acme-middleware[django]'"
+        ) from error
+    return getattr(stores, name)(alias)
