@@ -1,0 +1,158 @@
+"""
+The whole road in one command: a CA, a Django site that answers its challenges, and the site served with its certificate.
+
+    python tools/demo.py [--name NAME] [COMMAND ...]
+
+Pebble is the CA, on this machine; the site is a copy of example_projects/django_site in a temporary folder. All that was
+started is stopped at the end, also after a failure or Ctrl-C. COMMAND runs before that, with DEMO_ADDRESS (host:port of the
+site over TLS), DEMO_NAME and DEMO_ROOT (a PEM file with the root to trust) in its environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import local_ports
+from background import Background, listens
+from pebble_server import Pebble
+
+SITE = Path(__file__).resolve().parent.parent / "example_projects" / "django_site"
+LIMIT = 120.0
+"""Seconds that any one command may take."""
+
+
+class DemoFailed(Exception):
+    """A step did not end as it should; the message says which and why."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the demo, and return its exit code."""
+    parser = argparse.ArgumentParser(description="A Django site gets a certificate from a CA on this machine.")
+    parser.add_argument("--name", default="demo.example", help="the name to get a certificate for (default: %(default)s)")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="run this before stopping: see tools/demo.py")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        with contextlib.ExitStack() as things:
+            serial = demonstrate(options.name, options.command, things)
+    except DemoFailed as error:
+        print(f"demo failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo interrupted", file=sys.stderr)
+        return 130
+    print(f"OK {options.name} serial={serial}")
+    return 0
+
+
+def demonstrate(name: str, command: Sequence[str], things: contextlib.ExitStack) -> str:
+    """Do all steps, leaving what is to be stopped to ``things``, and return the serial number that was served, in hex."""
+    folder = Path(things.enter_context(tempfile.TemporaryDirectory(prefix="demo-")))
+    site = folder / "site"
+    shutil.copytree(SITE, site, ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3*", "certificates"))
+
+    step("starting Pebble, the CA")
+    ca = things.enter_context(Pebble())
+    root = folder / "root.pem"
+    root.write_text(ca.root())
+
+    step("creating the site's database")
+    manage(site, "migrate", "--verbosity=0")
+
+    step(f"serving the site under gunicorn at 127.0.0.1:{ca.http_port}, two workers")
+    serve(site, ca.http_port, folder / "http.log", things)
+
+    arguments: list[str | Path] = [
+        "--ca",
+        ca.directory_url,
+        "--ca-bundle",
+        ca.ca_bundle,
+        "--agree-tos",
+        "--email",
+        "ops@example.com",
+    ]
+    arguments += ["--self-check-via", f"127.0.0.1:{ca.http_port}", "--publish-dir", site / "certificates"]
+    step(f"python manage.py issuecert {name}")
+    manage(site, "issuecert", name, *arguments)
+
+    published = site / "certificates" / name / "current"
+    (port,) = things.enter_context(local_ports.reserve())
+    step(f"serving the site over TLS at 127.0.0.1:{port} with {published.relative_to(site)}/")
+    pair: list[str | Path] = ["--certfile", published / "fullchain.pem", "--keyfile", published / "privkey.pem"]
+    serve(site, port, folder / "https.log", things, *pair)
+
+    step(f"fetching https://{name}/, trusting the CA's root and nothing else")
+    serial = fetch(name, port, root, published / "cert.pem")
+    if command:
+        environment = {"DEMO_ADDRESS": f"127.0.0.1:{port}", "DEMO_NAME": name, "DEMO_ROOT": str(root)}
+        run(command, env={**os.environ, **environment})
+    return serial
+
+
+def step(words: str) -> None:
+    print(f"demo: {words}", flush=True)
+
+
+def run(command: Sequence[str | Path], *, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+    try:
+        code = subprocess.run(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False).returncode
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DemoFailed(str(error)) from error
+    if code:
+        raise DemoFailed(f"{' '.join(map(str, command))} ended with {code}")
+
+
+def manage(site: Path, *arguments: str | Path) -> None:
+    run([sys.executable, "manage.py", *arguments], cwd=site)
+
+
+def serve(site: Path, port: int, log: Path, things: contextlib.ExitStack, *arguments: str | Path) -> None:
+    bind = ["--bind", f"127.0.0.1:{port}", "--workers", "2"]
+    server = Background([sys.executable, "-m", "gunicorn", *bind, *arguments, "mysite.wsgi"], log=log, cwd=site)
+    things.callback(server.stop)
+    try:
+        server.wait_until(lambda: listens(port))
+    except RuntimeError as error:
+        raise DemoFailed(str(error)) from error
+
+
+def fetch(name: str, port: int, root: Path, certificate: Path) -> str:
+    """Fetch the site's first page as a browser would, and return the serial number of the certificate that it came with."""
+    context = ssl.create_default_context(cafile=root)
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname=name) as connection,
+        ):
+            served, facts = connection.getpeercert(binary_form=True), connection.getpeercert() or {}
+            connection.sendall(f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode())
+            answer = http.client.HTTPResponse(connection)
+            answer.begin()
+    except (OSError, http.client.HTTPException) as error:
+        raise DemoFailed(f"the site does not answer over TLS: {error}") from error
+    if served != ssl.PEM_cert_to_DER_cert(certificate.read_text()):
+        raise DemoFailed(f"the site was served with another certificate than {certificate}")
+    if answer.status >= 400:
+        raise DemoFailed(f"the site answered {answer.status}")
+    return str(facts["serialNumber"])
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
