@@ -41,7 +41,9 @@ class Holder:
             return cls()
         pid = facts.get("pid")
         return cls(
-            *(str(facts.get(name, "")) for name in ("host", "boot", "namespace")),
+            host=str(facts.get("host", "")),
+            boot=str(facts.get("boot", "")),
+            namespace=str(facts.get("namespace", "")),
             pid=pid if type(pid) is int and pid > 0 else 0,
             started=str(facts.get("started", "")),
         )
