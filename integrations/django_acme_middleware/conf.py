@@ -1,0 +1,43 @@
+"""How the options of acme-middleware are set in Django: by its settings, and only there. The environment is not read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+
+from acme_middleware.options import Options, from_file, from_settings, read
+
+DEFAULTS: Mapping[str, Any] = {"store": "django:"}
+"""What holds where no setting says otherwise: tokens and state are kept in the site's default database."""
+
+SERVING = ("store", "challenge_store", "on_unknown")
+
+
+def layers(config: Path | None = None) -> list[tuple[str, Mapping[str, Any]]]:
+    """The layers of options below the command line's flags: a file only if ``--config`` names one, then the settings."""
+    file: list[tuple[str, Mapping[str, Any]]] = [(str(config), from_file(config))] if config else []
+    return [*file, ("setting", from_settings(settings))]
+
+
+def options() -> Options:
+    """
+    All options as the settings have them.
+
+    Raises:
+        ConfigurationError: a setting that begins with ``ACME_`` and is no option, or a value that its option does not take.
+    """
+    return read(*layers(), ("default", DEFAULTS))
+
+
+def serving_options() -> Options:
+    """The few options that answering needs: a web process must not stay down for an email address that only issuing reads."""
+    wanted = {name: value for name, value in from_settings(settings).items() if name in SERVING}
+    return read(("setting", wanted), ("default", DEFAULTS))
+
+
+def challenge_store(chosen: Options) -> Any:
+    """Where tokens are: a URL or a store object."""
+    return chosen.challenge_store or chosen.store
