@@ -3,7 +3,7 @@ The whole road in one command: a CA, a Django site that answers its challenges, 
 
     python tools/demo.py [--name NAME] [COMMAND ...]
 
-Pebble is the CA, on this machine; the site is a copy of example_projects/django_site in a temporary folder. All that was
+Pebble is the CA, on this machine; the site is example_projects/django_site, its data in a temporary folder. All that was
 started is stopped at the end, also after a failure or Ctrl-C. COMMAND runs before that, with DEMO_ADDRESS (host:port of the
 site over TLS), DEMO_NAME and DEMO_ROOT (a PEM file with the root to trust) in its environment.
 """
@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import http.client
 import os
-import shutil
 import signal
 import socket
 import ssl
@@ -41,7 +40,7 @@ class DemoFailed(Exception):
 def main(arguments: Sequence[str]) -> int:
     """Run the demo, and return its exit code."""
     parser = argparse.ArgumentParser(description="A Django site gets a certificate from a CA on this machine.")
-    parser.add_argument("--name", default="demo.example", help="the name to get a certificate for (default: %(default)s)")
+    parser.add_argument("--name", default="example.com", help="the name to get a certificate for (default: %(default)s)")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="run this before stopping: see tools/demo.py")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _terminated)
@@ -61,8 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 def demonstrate(name: str, command: Sequence[str], things: contextlib.ExitStack) -> str:
     """Do all steps, leaving what is to be stopped to ``things``, and return the serial number that was served, in hex."""
     folder = Path(things.enter_context(tempfile.TemporaryDirectory(prefix="demo-")))
-    site = folder / "site"
-    shutil.copytree(SITE, site, ignore=shutil.ignore_patterns("__pycache__", "*.sqlite3*", "certificates"))
+    site = Site(folder, {**os.environ, "MYSITE_DATA": str(folder), "MYSITE_HOSTS": name}, things)
 
     step("starting Pebble, the CA")
     ca = things.enter_context(Pebble())
@@ -70,29 +68,19 @@ def demonstrate(name: str, command: Sequence[str], things: contextlib.ExitStack)
     root.write_text(ca.root())
 
     step("creating the site's database")
-    manage(site, "migrate", "--verbosity=0")
+    site.manage("migrate", "--verbosity=0")
 
     step(f"serving the site under gunicorn at 127.0.0.1:{ca.http_port}, two workers")
-    serve(site, ca.http_port, folder / "http.log", things)
+    site.serve(ca.http_port)
 
-    arguments: list[str | Path] = [
-        "--ca",
-        ca.directory_url,
-        "--ca-bundle",
-        ca.ca_bundle,
-        "--agree-tos",
-        "--email",
-        "ops@example.com",
-    ]
-    arguments += ["--self-check-via", f"127.0.0.1:{ca.http_port}", "--publish-dir", site / "certificates"]
     step(f"python manage.py issuecert {name}")
-    manage(site, "issuecert", name, *arguments)
+    self_check = ["--self-check-via", f"127.0.0.1:{ca.http_port}"]
+    site.manage("issuecert", name, "--agree-tos", "--ca", ca.directory_url, "--ca-bundle", ca.ca_bundle, *self_check)
 
-    published = site / "certificates" / name / "current"
+    published = folder / "certificates" / name / "current"
     (port,) = things.enter_context(local_ports.reserve())
-    step(f"serving the site over TLS at 127.0.0.1:{port} with {published.relative_to(site)}/")
-    pair: list[str | Path] = ["--certfile", published / "fullchain.pem", "--keyfile", published / "privkey.pem"]
-    serve(site, port, folder / "https.log", things, *pair)
+    step(f"serving the site over TLS at 127.0.0.1:{port} with its new certificate")
+    site.serve(port, "--certfile", published / "fullchain.pem", "--keyfile", published / "privkey.pem")
 
     step(f"fetching https://{name}/, trusting the CA's root and nothing else")
     serial = fetch(name, port, root, published / "cert.pem")
@@ -102,31 +90,47 @@ def demonstrate(name: str, command: Sequence[str], things: contextlib.ExitStack)
     return serial
 
 
+class Site:
+    """
+    The example site, with its data in a folder.
+
+    Args:
+        folder: Where its database and certificates are kept.
+        environment: All variables that it gets.
+        things: What is to be stopped in the end.
+    """
+
+    def __init__(self, folder: Path, environment: dict[str, str], things: contextlib.ExitStack) -> None:
+        self.folder = folder
+        self.environment = environment
+        self.things = things
+
+    def manage(self, *arguments: str | Path) -> None:
+        """Run manage.py."""
+        run([sys.executable, "manage.py", *arguments], cwd=SITE, env=self.environment)
+
+    def serve(self, port: int, *arguments: str | Path) -> None:
+        """Serve it under gunicorn until the end."""
+        command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "2", *arguments, "mysite.wsgi"]
+        server = Background(command, log=self.folder / f"gunicorn-{port}.log", env=self.environment, cwd=SITE)
+        self.things.callback(server.stop)
+        try:
+            server.wait_until(lambda: listens(port))
+        except RuntimeError as error:
+            raise DemoFailed(str(error)) from error
+
+
 def step(words: str) -> None:
     print(f"demo: {words}", flush=True)
 
 
-def run(command: Sequence[str | Path], *, cwd: Path | None = None, env: dict[str, str] | None = None) -> None:
+def run(command: Sequence[str | Path], *, env: dict[str, str], cwd: Path | None = None) -> None:
     try:
         code = subprocess.run(command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False).returncode
     except (OSError, subprocess.TimeoutExpired) as error:
         raise DemoFailed(str(error)) from error
     if code:
         raise DemoFailed(f"{' '.join(map(str, command))} ended with {code}")
-
-
-def manage(site: Path, *arguments: str | Path) -> None:
-    run([sys.executable, "manage.py", *arguments], cwd=site)
-
-
-def serve(site: Path, port: int, log: Path, things: contextlib.ExitStack, *arguments: str | Path) -> None:
-    bind = ["--bind", f"127.0.0.1:{port}", "--workers", "2"]
-    server = Background([sys.executable, "-m", "gunicorn", *bind, *arguments, "mysite.wsgi"], log=log, cwd=site)
-    things.callback(server.stop)
-    try:
-        server.wait_until(lambda: listens(port))
-    except RuntimeError as error:
-        raise DemoFailed(str(error)) from error
 
 
 def fetch(name: str, port: int, root: Path, certificate: Path) -> str:
