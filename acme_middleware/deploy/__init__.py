@@ -1,0 +1,1 @@
+"""From the certificate in the store to the one being served."""
