@@ -9,7 +9,6 @@ from typing import Any
 from acme import messages
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from josepy.b64 import b64encode
 from josepy.jwk import JWK, JWKEC
 
 from acme_middleware.errors import CARefused, ConfigurationError, TermsNotAgreed
@@ -34,11 +33,6 @@ def new_key() -> bytes:
 def load_key(pem: bytes) -> JWK:
     """Read an account key from PEM."""
     return JWKEC(key=serialization.load_pem_private_key(pem, None))
-
-
-def thumbprint(key: JWK) -> str:
-    """The account key's thumbprint (RFC 7638), the second half of every key authorization."""
-    return str(b64encode(key.thumbprint()).decode())
 
 
 def register(

@@ -21,7 +21,7 @@ from typing import Any
 import requests
 from acme import messages
 from acme.client import ClientNetwork
-from josepy.b64 import b64decode
+from josepy.b64 import b64decode, b64encode
 from josepy.interfaces import JSONDeSerializable
 from josepy.jwa import ES256
 from josepy.jwk import JWK
@@ -133,6 +133,12 @@ class Network(ClientNetwork):
         """Sign with ``key`` from now on: by the account's URL, or by the key itself while that is not known."""
         self.key = key
         self.account = messages.RegistrationResource(uri=account_url, body=messages.Registration()) if account_url else None
+
+    def key_authorization(self, token: str) -> str:
+        """What answers a challenge's token: the token and the thumbprint of the account's key (RFC 8555 section 8.1)."""
+        if self.key is None:
+            raise RuntimeError("the network signs for no account yet")
+        return f"{token}.{b64encode(self.key.thumbprint()).decode()}"
 
     def get(self, url: str) -> Reply:  # type: ignore[override]
         """An unsigned GET, repeated where the CA does not answer."""

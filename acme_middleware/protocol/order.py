@@ -16,6 +16,7 @@ from josepy.b64 import b64encode
 
 from acme_middleware.errors import CAUnreachable, Problem, UnexpectedAnswer
 from acme_middleware.protocol.directory import Directory
+from acme_middleware.protocol.identifier import Identifier
 from acme_middleware.protocol.network import Network, Reply, problem_from
 
 ORDER_STATUSES = {"pending", "ready", "processing", "valid", "invalid"}
@@ -25,14 +26,6 @@ FIRST_POLL, POLL_FACTOR, LONGEST_POLL = 0.05, 1.6, 5.0
 LONGEST_RETRY_AFTER = 60.0
 PATIENCE = 180.0
 """Seconds to wait for a validation or for a certificate before the run ends; the order is kept, and the next run resumes it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identifier:
-    """What a certificate is for: ``type`` is "dns" or "ip" (RFC 8738)."""
-
-    type: str
-    value: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ class ChallengeSource(Protocol):
     def key_authorization(self, token: str) -> str | None: ...
 
 
+@runtime_checkable
 class ChallengeStore(ChallengeSource, Protocol):
     """What the issuer writes tokens to. ``ttl`` is in seconds."""
 

@@ -1,0 +1,82 @@
+"""The command line's side of the option table: a flag for every option that is no secret."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from acme_middleware import options
+from acme_middleware.cli.surroundings import BY_ITSELF, Surroundings
+from acme_middleware.errors import ConfigurationError
+from acme_middleware.options import Options
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SERVING_ONLY = {"on_unknown"}
+STORES = {"store", "challenge_store"}
+
+
+def of_table(*, only: set[str] | None = None) -> Callable[[Command], Command]:
+    """Add a flag for each option of the table (or of ``only``), and ``--config``. Unset flags are None."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(list(options.table())):
+            if option.metadata.get("secret") or option.name in SERVING_ONLY or (only is not None and option.name not in only):
+                continue
+            command = _flag(option)(command)
+        return click.option(
+            "--config", type=click.Path(path_type=Path), help=f"Read options from this TOML file, not {options.CONFIG_FILE}."
+        )(command)
+
+    return add
+
+
+def _flag(option: Any) -> Callable[[Command], Command]:
+    doc, default = option.metadata["doc"].replace("`", ""), option.default
+    name = "--" + option.name.replace("_", "-")
+    if default is False:
+        return click.option(name, is_flag=True, default=None, help=f"{doc}.")
+    shown = "" if default is None else f"  [{default:g}]" if isinstance(default, float) else f"  [{default}]"
+    choices = getattr(option.metadata["parse"], "choices", None)
+    # The table checks the value itself, so that flags and settings fail with the same words.
+    metavar = "|".join(choices) if choices else _METAVARS.get(option.name, "TEXT")
+    return click.option(name, metavar=metavar, help=f"{doc}.{shown}")
+
+
+_METAVARS = {
+    "store": "URL",
+    "challenge_store": "URL",
+    "ca": "NAME|URL",
+    "ca_bundle": "FILE",
+    "self_check_via": "HOST:PORT",
+    "publish_dir": "DIR",
+    "wait": "SECONDS",
+}
+
+
+def surroundings() -> Surroundings:
+    """Where the current command runs."""
+    return click.get_current_context().find_object(Surroundings) or BY_ITSELF
+
+
+def load(flags: Mapping[str, Any], config: Path | None) -> Options:
+    """
+    The options of this run.
+
+    Raises:
+        ConfigurationError: as :func:`acme_middleware.options.read`; and for a store in this process's own memory, which no
+            web worker could read.
+    """
+    around = surroundings()
+    loaded = options.read(("flag", flags), *around.layers(config), ("default", around.defaults))
+    for name in STORES:
+        if str(getattr(loaded, name)).startswith("memory:"):
+            raise ConfigurationError(
+                f"{options.setting_name(name)} is memory:, which only this process could read, not the web workers",
+                hint="a command needs a store that both can open, for example file:///var/lib/acme-middleware",
+                option=name,
+            )
+    return loaded

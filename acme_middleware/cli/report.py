@@ -1,0 +1,107 @@
+"""How a command ends: its exit code, and what is printed when something is wrong."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from acme_middleware.errors import EXIT_FAILED, AcmeMiddlewareError, Problem
+
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM: like Ctrl-C it must let the tokens be removed and the lease be given back."""
+
+
+def reported(command: Callable[..., int]) -> Callable[..., None]:
+    """
+    Make a function that returns an exit code a command: errors become a message on standard error, or with ``--json`` an
+    object on standard output; a traceback is only for who asks. It adds ``--json`` and ``--traceback``.
+    """
+
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+    @click.option("--traceback", is_flag=True, help="Show where in the program an error came from.")
+    @functools.wraps(command)
+    def run(*args: Any, as_json: bool, traceback: bool, **kwargs: Any) -> None:
+        try:
+            with _terminable():
+                code = command(*args, as_json=as_json, **kwargs)
+        except AcmeMiddlewareError as error:
+            _show(error, str(error), error.hint, error.exit_code, as_json, traceback)
+            code = error.exit_code
+        except (KeyboardInterrupt, _Terminated) as error:
+            code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else TERMINATED
+            hint = "nothing is lost: no token is left, and the same command goes on where this one stopped"
+            _show(error, "interrupted", hint, code, as_json, traceback)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:  # noqa: BLE001  # the last line of defence: a bug must not look like a crash of the site
+            code = EXIT_FAILED
+            what = f"unexpected {type(error).__name__}: {error}"
+            _show(
+                error,
+                what,
+                "this is a bug in acme-middleware: report it with the output of --traceback",
+                code,
+                as_json,
+                traceback,
+            )
+        click.get_current_context().exit(code)
+
+    return run
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    def terminate(signum: int, frame: object) -> None:
+        raise _Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not the main thread: somebody calls the command from an application, and handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _show(error: BaseException, message: str, hint: str, code: int, as_json: bool, with_traceback: bool) -> None:
+    if with_traceback:
+        traceback.print_exception(error, file=sys.stderr)
+    if as_json:
+        facts = {name: plain(value) for name, value in getattr(error, "facts", {}).items()}
+        print_json({"error": {"type": type(error).__name__, "message": message, "hint": hint, "exit_code": code, **facts}})
+        return
+    click.echo(f"error: {message}", err=True)
+    for line in hint.splitlines():
+        click.echo(f"  {line}", err=True)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print one object on one line."""
+    click.echo(json.dumps(document, default=plain))
+
+
+def plain(value: object) -> object:
+    """A value as JSON can hold it; times in UTC with a Z."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    if isinstance(value, Problem):
+        return {"type": value.type, "detail": value.detail, "lines": value.lines()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    return str(value)

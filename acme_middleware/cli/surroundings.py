@@ -1,0 +1,52 @@
+"""Where the commands run: in a framework's own command line, or by themselves."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acme_middleware import events, options
+
+Layer = tuple[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """
+    What an adapter tells the commands.
+
+    Attributes:
+        command: How a verb is called here, for advice: "acme-middleware", "manage.py acme".
+        issue_command: How ``issue`` is called here: "manage.py issuecert".
+        layers: The layers of options below the flags, as :func:`acme_middleware.options.read` takes them; its argument is the
+            value of ``--config``.
+        defaults: The lowest layer.
+        listener: Is told every event besides the display.
+    """
+
+    command: str
+    issue_command: str
+    layers: Callable[[Path | None], Sequence[Layer]]
+    defaults: Mapping[str, Any]
+    listener: events.Listener = events.log
+
+
+def _layers(config: Path | None) -> Sequence[Layer]:
+    environment: Layer = ("environment", options.from_environment(os.environ))
+    if config is None and os.environ.get("ACME_CONFIG"):
+        config = Path(os.environ["ACME_CONFIG"])
+    if config is None and Path(options.CONFIG_FILE).exists():
+        config = Path(options.CONFIG_FILE)
+    return [environment] if config is None else [environment, (str(config), options.from_file(config))]
+
+
+BY_ITSELF = Surroundings(
+    command="acme-middleware",
+    issue_command="acme-middleware issue",
+    layers=_layers,
+    defaults={"store": "file:///var/lib/acme-middleware"},
+)
+"""The command ``acme-middleware``: flags, then the environment, then the file."""

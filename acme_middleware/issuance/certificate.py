@@ -1,0 +1,132 @@
+"""Certificates: the request for one, what one says, and whether it is the one that was asked for."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+
+from acme_middleware.errors import CertificateRejected
+from acme_middleware.issuance.keys import PrivateKey
+from acme_middleware.protocol.identifier import Identifier
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """
+    What a certificate says.
+
+    Attributes:
+        names: Its subject alternative names; the common name is not looked at, and many certificates have none.
+        serial: In lower-case hexadecimal.
+        fingerprint: SHA-256 of the DER, in lower-case hexadecimal.
+    """
+
+    names: tuple[str, ...]
+    serial: str
+    fingerprint: str
+    not_before: datetime
+    not_after: datetime
+
+
+def facts(certificate: x509.Certificate) -> Facts:
+    """Read the facts of a certificate."""
+    return Facts(
+        names=tuple(entry.value for entry in _identifiers(certificate)),
+        serial=f"{certificate.serial_number:x}",
+        fingerprint=certificate.fingerprint(hashes.SHA256()).hex(),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+    )
+
+
+def request(key: PrivateKey, wanted: Sequence[Identifier]) -> bytes:
+    """
+    A certificate signing request in DER (RFC 8555 section 7.4): the names as subject alternative names, an empty subject.
+
+    A common name would be limited to 64 characters, and the newer profiles drop it.
+    """
+    names: list[x509.GeneralName] = [
+        x509.IPAddress(ipaddress.ip_address(entry.value)) if entry.type == "ip" else x509.DNSName(entry.value)
+        for entry in wanted
+    ]
+    builder = x509.CertificateSigningRequestBuilder(subject_name=x509.Name([]))
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+def accept(pem: bytes, wanted: Sequence[Identifier], key: PrivateKey) -> list[x509.Certificate]:
+    """
+    Read a chain from the CA and hold it against the request.
+
+    Returns:
+        The chain, the certificate itself first.
+
+    Raises:
+        CertificateRejected: it is not for this key or not for exactly these names, or a certificate of the chain was not
+            issued by the next one.
+    """
+    try:
+        chain = x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise _rejected("what the CA sent as the certificate cannot be read") from error
+    leaf = chain[0]
+    if _public(leaf.public_key()) != _public(key.public_key()):
+        raise _rejected("the CA's certificate is for another key")
+    got = set(_identifiers(leaf))
+    if got != set(wanted):
+        shown = ", ".join(sorted(entry.value for entry in got)) or "none"
+        raise _rejected(f"the CA's certificate is for other names than the request: {shown}")
+    if len(chain) < 2:
+        raise _rejected("the CA sent the certificate without the chain that browsers need")
+    for below, above in pairwise(chain):
+        try:
+            below.verify_directly_issued_by(above)
+        except (ValueError, TypeError, InvalidSignature):
+            raise _rejected("the CA's chain is broken: a certificate in it was not issued by the next one") from None
+    return chain
+
+
+def choose(chains: Sequence[bytes], preferred: str | None) -> tuple[bytes, bool]:
+    """
+    The chain whose topmost certificate was issued by ``preferred`` (a common name), else the first.
+
+    Returns:
+        The chain in PEM, and whether it is the one that was preferred (True too where nothing was).
+    """
+    for pem in chains if preferred else ():
+        issuer = x509.load_pem_x509_certificates(pem)[-1].issuer
+        if preferred in [attribute.value for attribute in issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]:
+            return pem, True
+    return chains[0], not preferred
+
+
+def to_pem(chain: Sequence[x509.Certificate]) -> bytes:
+    """A chain in PEM, without anything that stood between the certificates."""
+    return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain)
+
+
+def _identifiers(certificate: x509.Certificate) -> list[Identifier]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    found = [Identifier("dns", name.lower()) for name in names.get_values_for_type(x509.DNSName)]
+    return found + [Identifier("ip", address.compressed) for address in names.get_values_for_type(x509.IPAddress)]
+
+
+def _public(key: object) -> bytes:
+    encoded: bytes = key.public_bytes(  # type: ignore[attr-defined]  # every kind of public key has it
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return encoded
+
+
+def _rejected(reason: str) -> CertificateRejected:
+    return CertificateRejected(reason, hint="it was not saved, and the certificate in use is untouched; tell the CA")

@@ -1,0 +1,278 @@
+"""One certificate, from names to files: what is there, whether it is due, getting a new one, saving and publishing it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+
+from acme_middleware import authorities, events
+from acme_middleware.authorities import Authority
+from acme_middleware.errors import (
+    AcmeMiddlewareError,
+    ConfigurationError,
+    LeaseHeld,
+    LeaseLost,
+    StoreMisconfigured,
+)
+from acme_middleware.issuance import names as identifier_names
+from acme_middleware.issuance import renewal
+from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, order_key, renewal_key
+from acme_middleware.lease import Lease, lease
+from acme_middleware.options import Options
+from acme_middleware.protocol.identifier import Identifier
+from acme_middleware.stores import open_challenges, open_store
+from acme_middleware.stores.base import ChallengeSource, ChallengeStore, Expect, Store
+
+
+class Action(Enum):
+    """What a run came to."""
+
+    ISSUED = "issued"
+    RENEWED = "renewed"
+    NOT_DUE = "not due"
+    BY_ANOTHER = "issued by another process"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    The end of a run that went well.
+
+    Attributes:
+        published: The folder that the certificate's files are current in, None where no PUBLISH_DIR is set.
+        reason: Why it was issued, in a few words; "" where it was not.
+    """
+
+    action: Action
+    record: RenewalRecord
+    published: Path | None
+    reason: str = ""
+
+
+class Issuer:
+    """
+    Issues certificates for the application that shares its challenge store.
+
+    Args:
+        options: As :func:`acme_middleware.options.read` gives them.
+        listener: Is told every event.
+
+    Raises:
+        ConfigurationError: no store is set, or CA is unknown.
+        StoreMisconfigured: a store's URL cannot be opened.
+    """
+
+    def __init__(self, options: Options, *, listener: events.Listener = events.log) -> None:
+        if options.store is None:
+            raise ConfigurationError(
+                "no store is set",
+                hint="set ACME_STORE or pass --store, for example file:///var/lib/acme-middleware",
+                option="store",
+            )
+        self.options = options
+        self.emit = listener
+        self.authority: Authority = authorities.find(options.ca)
+        self.store: Store = open_store(options.store)
+        self.challenges: ChallengeSource = open_challenges(
+            options.store if options.challenge_store is None else options.challenge_store
+        )
+
+    def issue(self, names: Sequence[str], *, name: str | None = None, force: bool = False, drop_names: bool = False) -> Outcome:
+        """
+        See to it that there is a certificate for ``names``, and that its files are the current ones.
+
+        Where a good one exists nothing is asked of the CA. Where another process is issuing the same, it is waited for, and
+        what it made is reported.
+
+        Args:
+            names: DNS names and IP addresses.
+            name: What to know the certificate by; by default its first name.
+            force: Issue even if none is due.
+            drop_names: Agree that names which the certificate has now will not be in the new one.
+
+        Raises:
+            NameRefused, ConfigurationError, TermsNotAgreed, ClockOff, StoreMisconfigured: before anything was ordered.
+            ValidationFailed, CARefused, CertificateRejected: the CA, or the check before it, said no.
+            LeaseHeld, LeaseLost, CAUnreachable, StoreUnavailable, Conflict: try again later; the next run goes on.
+            PublishFailed: the certificate is saved, its files are not written; the next run writes them.
+        """
+        wanted = identifier_names.identifiers(names)
+        lineage = identifier_names.lineage(name, wanted)
+        try:
+            return self._issue(wanted, lineage, force=force, drop_names=drop_names)
+        except AcmeMiddlewareError as error:
+            self.emit(events.Failed(name=lineage, error=error))
+            raise
+
+    def _issue(self, wanted: Sequence[Identifier], lineage: str, *, force: bool, drop_names: bool) -> Outcome:
+        profile = identifier_names.check_profile(wanted, self.authority, self.options.profile)
+        seen = RenewalRecord.read(self.store, renewal_key(lineage))
+        self._refuse_loss(wanted, seen, drop_names=drop_names)
+        if not force and self._due(wanted, seen) is None and seen is not None:
+            return Outcome(Action.NOT_DUE, seen, self._publish(lineage))
+        self.try_out(lineage)
+        outcome: Outcome | None = None
+        try:
+            with self._lease(lineage) as held:
+                certificate = CertificateRecord.read(self.store, certificate_key(lineage))
+                record = self._reconcile(lineage, certificate)
+                self._refuse_loss(wanted, record, drop_names=drop_names)
+                reason = self._due(wanted, record)
+                made_meanwhile = record is not None and (seen is None or record.serial != seen.serial)
+                if record is not None and (made_meanwhile or not force) and reason is None:
+                    outcome = Outcome(Action.BY_ANOTHER, record, self._publish(lineage))
+                else:
+                    outcome = self._obtain(wanted, lineage, profile, certificate, held, reason or "forced")
+        except LeaseLost:
+            # Everything was saved under the version that was read under the lease: losing it afterwards loses nothing.
+            if outcome is None:
+                raise
+        return outcome
+
+    def _obtain(
+        self,
+        wanted: Sequence[Identifier],
+        lineage: str,
+        profile: str,
+        previous: CertificateRecord | None,
+        held: Lease,
+        reason: str,
+    ) -> Outcome:
+        from acme_middleware.issuance.ordering import Ordering  # brings the ACME client, which "not due" must not pay for
+
+        ordering = Ordering(
+            self.authority,
+            self.options,
+            self.store,
+            self.challenges,
+            lineage=lineage,
+            emit=self.emit,
+            still_ours=held.check,
+        )
+        made = ordering.obtain(wanted, profile, previous)
+        held.check()
+        made.write(self.store, certificate_key(lineage), expect=previous.version if previous else Expect.ABSENT)
+        record = self._write_renewal(made)
+        self.store.delete(order_key(lineage))
+        self.emit(
+            events.Issued(
+                name=lineage,
+                names=record.names,
+                ca=self.authority.title,
+                serial=record.serial,
+                not_after=record.not_after,
+                renewal=previous is not None,
+            )
+        )
+        published = self._publish(lineage)
+        window = ordering.renewal_window(made.cert_pem)
+        if window is not None:
+            record = replace(record, ari=window, renew_after=renewal.renew_after(record.not_before, record.not_after, window))
+            record = replace(record, version=record.write(self.store, renewal_key(lineage), expect=record.version))
+        return Outcome(Action.RENEWED if previous else Action.ISSUED, record, published, reason)
+
+    def _due(self, wanted: Sequence[Identifier], record: RenewalRecord | None) -> str | None:
+        return renewal.due(record, [entry.value for entry in wanted], trusted=self.authority.trusted, now=datetime.now(UTC))
+
+    def _refuse_loss(self, wanted: Sequence[Identifier], record: RenewalRecord | None, *, drop_names: bool) -> None:
+        """Refuse what would take from a good certificate: names that it has, or the trust of browsers."""
+        if record is None or datetime.now(UTC) >= record.not_after:
+            return
+        dropped = [name for name in record.names if name not in {entry.value for entry in wanted}]
+        if dropped and not drop_names:
+            raise ConfigurationError(
+                f"the certificate {record.name} is also for {', '.join(dropped)}, which would be dropped",
+                hint="name them too, pass --drop-names to drop them, or --name to make another certificate",
+                option="drop_names",
+            )
+        if record.trusted and not self.authority.trusted:
+            raise ConfigurationError(
+                f"a certificate of {self.authority.title} would replace {record.name}'s, which browsers trust",
+                hint="pass --dry-run to only try, or --name to make another certificate beside it",
+                option="ca",
+            )
+
+    def try_out(self, lineage: str) -> None:
+        """
+        Try the stores and PUBLISH_DIR as they will be used, before a certificate that could not be kept is ordered.
+
+        Raises:
+            StoreMisconfigured, StoreUnavailable, ConfigurationError, PublishFailed: as they say.
+        """
+        if (self.options.eab_kid is None) != (self.options.eab_hmac_key is None):
+            raise ConfigurationError(
+                "of ACME_EAB_KID and ACME_EAB_HMAC_KEY only one is set", hint="they come as a pair", option="eab_kid"
+            )
+        self.store.check(writable=True)
+        if isinstance(self.challenges, ChallengeStore):
+            token, answer = secrets.token_urlsafe(24), secrets.token_urlsafe(64)
+            self.challenges.present(token, answer, ttl=60)
+            read = self.challenges.key_authorization(token)
+            self.challenges.remove(token)
+            if read != answer:
+                raise StoreMisconfigured(
+                    "the challenge store does not give back a token that was just presented",
+                    hint="reads must see what was written: no replica that lags, no transaction around the command",
+                )
+        if self.publish_dir is not None:
+            from acme_middleware.deploy.publish import check_publishable
+
+            check_publishable(self.publish_dir, lineage, owner=self.options.owner, group=self.options.group)
+
+    @contextmanager
+    def _lease(self, lineage: str) -> Iterator[Lease]:
+        """The lease of a certificate; whoever watches is told before the wait for another holder begins."""
+        with ExitStack() as stack:
+            try:
+                held = stack.enter_context(lease(self.store, lineage))
+            except LeaseHeld as error:
+                if not self.options.wait:
+                    raise
+                self.emit(events.Waiting(name=lineage, holder=error.holder))
+                held = stack.enter_context(lease(self.store, lineage, wait=self.options.wait))
+            yield held
+
+    def _reconcile(self, lineage: str, certificate: CertificateRecord | None) -> RenewalRecord | None:
+        """The renewal record, made again where a run died between saving the certificate and writing it."""
+        record = RenewalRecord.read(self.store, renewal_key(lineage))
+        if certificate is None or (record is not None and record.issued_at == certificate.issued_at):
+            return record
+        return self._write_renewal(certificate)
+
+    def _write_renewal(self, made: CertificateRecord) -> RenewalRecord:
+        record = renewal.record_of(made)
+        return replace(record, version=record.write(self.store, renewal_key(made.name)))
+
+    @property
+    def publish_dir(self) -> Path | None:
+        """Where files go: PUBLISH_DIR, or the folder ``live`` in a directory store."""
+        from acme_middleware.stores.directory import DirectoryStore
+
+        if self.options.publish_dir is not None:
+            return self.options.publish_dir
+        return Path(self.store.path) / "live" if isinstance(self.store, DirectoryStore) else None
+
+    def _publish(self, lineage: str) -> Path | None:
+        """Make the files those of the newest record, whoever made it."""
+        if self.publish_dir is None:
+            return None
+        from acme_middleware.deploy.publish import Pems, publish
+
+        def newest() -> Pems:
+            made = CertificateRecord.read(self.store, certificate_key(lineage))
+            if made is None:
+                raise StoreMisconfigured(
+                    f"the store has no certificate {lineage}, only a record of its renewal",
+                    hint="restore it from a backup, or issue it again with --force",
+                )
+            return Pems(made.key_pem.encode(), made.cert_pem.encode(), made.chain_pem.encode())
+
+        published = publish(self.publish_dir, lineage, newest, owner=self.options.owner, group=self.options.group)
+        if published.changed:
+            self.emit(events.Published(name=lineage, directory=str(published.current)))
+        return published.current

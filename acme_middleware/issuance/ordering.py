@@ -1,0 +1,237 @@
+"""
+One certificate from the CA: directory, account, order, validation, finalizing, download.
+
+Whatever kills this half-way, the next run goes on: the account's key and the order, with the certificate's key, are in the
+store before the step that needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from acme_middleware import events
+from acme_middleware.authorities import Authority
+from acme_middleware.errors import (
+    CARefused,
+    CAUnreachable,
+    CertificateRejected,
+    ClockOff,
+    ConfigurationError,
+    UnexpectedAnswer,
+)
+from acme_middleware.issuance import certificate, keys, renewal
+from acme_middleware.issuance.accounts import forget_account, open_account
+from acme_middleware.issuance.records import CertificateRecord, OrderRecord, RenewalWindow, order_key
+from acme_middleware.issuance.validation import validate
+from acme_middleware.options import Options
+from acme_middleware.protocol import directory as acme_directory
+from acme_middleware.protocol import order as acme_order
+from acme_middleware.protocol import renewal_info
+from acme_middleware.protocol.identifier import Identifier
+from acme_middleware.protocol.network import Network
+from acme_middleware.protocol.order import Order
+from acme_middleware.stores.base import ChallengeSource, Store
+
+CLOCK_LIMIT = 3600.0
+"""Seconds that our clock may differ from the CA's. Let's Encrypt backdates certificates by an hour: within that they work."""
+
+KEPT_OPTIONS = ("ca", "key_type", "reuse_key", "profile", "require_profile", "preferred_chain", "self_check", "self_check_via")
+"""What a renewal must do as the first issuance did; other options are the place's, not the certificate's."""
+
+
+class Ordering:
+    """
+    A conversation with one CA about one certificate.
+
+    Args:
+        lineage: The certificate's name.
+        still_ours: Raises LeaseLost when another process has taken over; called before each step that cannot be undone.
+
+    Raises:
+        ConfigurationError: the CA's URL is no directory, or the profile that is required is not there.
+        ClockOff: this machine's clock is further than an hour from the CA's.
+        CAUnreachable, CARefused, UnexpectedAnswer: as the protocol does.
+    """
+
+    def __init__(
+        self,
+        authority: Authority,
+        options: Options,
+        store: Store,
+        challenges: ChallengeSource,
+        *,
+        lineage: str,
+        emit: events.Listener,
+        still_ours: Callable[[], None],
+    ) -> None:
+        self.authority, self.options, self.store, self.challenges = authority, options, store, challenges
+        self.lineage, self.emit, self.still_ours = lineage, emit, still_ours
+        self.network = Network(ca_bundle=options.ca_bundle)
+        self.directory = acme_directory.fetch(self.network, authority.directory)
+        ahead = self.directory.clock_ahead
+        if ahead is not None and abs(ahead) > CLOCK_LIMIT:
+            raise ClockOff(
+                f"this machine's clock is {abs(ahead) / 3600:.1f} h {'ahead of' if ahead > 0 else 'behind'} the CA's",
+                hint="set the clock (timedatectl set-ntp true), then run the same command again; nothing was ordered",
+                seconds=ahead,
+            )
+
+    def obtain(self, wanted: Sequence[Identifier], profile: str, previous: CertificateRecord | None) -> CertificateRecord:
+        """
+        Get a certificate for ``wanted``, checked against the request. It is not saved yet.
+
+        Args:
+            profile: The profile to ask for, or "".
+            previous: The certificate that this one will replace.
+
+        Raises:
+            ValidationFailed, CertificateRejected: and all that the class may raise.
+        """
+        profile = self._offered(profile)
+        try:
+            return self._obtain(wanted, profile, previous)
+        except CARefused as error:
+            if error.problem.type != "accountDoesNotExist":
+                raise
+            # The CA has lost the account (or somebody deactivated it elsewhere): its orders are lost as well.
+            self.emit(events.Warned(name=self.lineage, message="the CA does not know our account any more; a new one is made"))
+            forget_account(self.authority, self.options, self.store)
+            self.store.delete(order_key(self.lineage))
+            return self._obtain(wanted, profile, previous)
+
+    def _obtain(self, wanted: Sequence[Identifier], profile: str, previous: CertificateRecord | None) -> CertificateRecord:
+        account_url, created = open_account(self.network, self.directory, self.authority, self.options, self.store)
+        self.emit(events.AccountReady(name=self.lineage, ca=self.authority.title, created=created))
+        order, record = self._open_order(wanted, profile, account_url, previous)
+        if order.status == "pending":
+            order = validate(
+                self.network,
+                order,
+                self.challenges,
+                self.options,
+                lineage=self.lineage,
+                emit=self.emit,
+                still_ours=self.still_ours,
+            )
+        key = keys.load(record.key_pem.encode())
+        if order.status == "ready":
+            self.still_ours()
+            order = acme_order.finalize(self.network, order, certificate.request(key, wanted))
+        if order.status not in ("valid", "invalid"):
+            order = acme_order.wait_for_order(self.network, order.url, while_in=("processing", "ready"))
+        if order.status != "valid" or not order.certificate:
+            self.store.delete(order_key(self.lineage))
+            said = "; ".join(order.problem.lines()) if order.problem else "it gave no reason"
+            raise CertificateRejected(
+                f"the CA did not issue the certificate: {said}", hint="the same command starts a new order"
+            )
+        chains = acme_order.download(self.network, order.certificate, alternates=bool(self.options.preferred_chain))
+        try:
+            pem, preferred = certificate.choose(chains, self.options.preferred_chain)
+            chain = certificate.accept(pem, wanted, key)
+        except CertificateRejected:
+            # The next run must not download the same again.
+            self.store.delete(order_key(self.lineage))
+            raise
+        if not preferred:
+            message = f"the CA offers no chain up to {self.options.preferred_chain}; its default chain is used"
+            self.emit(events.Warned(name=self.lineage, message=message))
+        return CertificateRecord(
+            name=self.lineage,
+            names=tuple(entry.value for entry in wanted),
+            ca=self.authority.id,
+            trusted=self.authority.trusted,
+            account_url=account_url,
+            profile=profile,
+            key_type=self.options.key_type,
+            issued_at=datetime.now(UTC),
+            key_pem=record.key_pem,
+            cert_pem=certificate.to_pem(chain[:1]).decode(),
+            chain_pem=certificate.to_pem(chain[1:]).decode(),
+            options={name: value for name in KEPT_OPTIONS if (value := getattr(self.options, name)) is not None},
+        )
+
+    def renewal_window(self, cert_pem: str) -> RenewalWindow | None:
+        """Ask when to renew (RFC 9773). None where the CA does not say; a certificate is never lost to a failure here."""
+        if not self.directory.renewal_info:
+            return None
+        try:
+            leaf = x509.load_pem_x509_certificate(cert_pem.encode())
+            return renewal.draw(renewal_info.fetch(self.network, self.directory, leaf))
+        except (CAUnreachable, CARefused, UnexpectedAnswer) as error:
+            self.emit(events.Warned(name=self.lineage, message=f"no renewal information: {error}"))
+            return None
+
+    def _offered(self, profile: str) -> str:
+        if not profile or profile in self.directory.profiles:
+            return profile
+        offered = ", ".join(self.directory.profiles) or "none"
+        if self.options.require_profile:
+            raise ConfigurationError(
+                f"the CA has no profile {profile!r}; it offers {offered}",
+                hint="choose one of those, or leave --require-profile out to get its default",
+                option="profile",
+            )
+        message = f"the CA has no profile {profile!r} (it offers {offered}); its default is used"
+        self.emit(events.Warned(name=self.lineage, message=message))
+        return ""
+
+    def _open_order(
+        self, wanted: Sequence[Identifier], profile: str, account_url: str, previous: CertificateRecord | None
+    ) -> tuple[Order, OrderRecord]:
+        """The order that a run before this one had placed, or a new one."""
+        where = order_key(self.lineage)
+        fresh = OrderRecord(
+            url="",
+            account_url=account_url,
+            ca=self.authority.id,
+            names=tuple(entry.value for entry in wanted),
+            profile=profile,
+            key_type=self.options.key_type,
+            key_pem=self._key(previous),
+        )
+        saved = OrderRecord.read(self.store, where)
+        if saved is not None and replace(saved, url="", key_pem=fresh.key_pem) == fresh:
+            order = self._resumable(saved.url)
+            if order is not None:
+                self.emit(events.OrderReady(name=self.lineage, names=fresh.names, profile=profile, resumed=True))
+                return order, saved
+        self.still_ours()
+        order = self._place(wanted, profile, account_url, previous)
+        record = replace(fresh, url=order.url)
+        record.write(self.store, where)
+        self.emit(events.OrderReady(name=self.lineage, names=fresh.names, profile=profile, resumed=False))
+        return order, record
+
+    def _resumable(self, url: str) -> Order | None:
+        try:
+            order = acme_order.fetch_order(self.network, url)
+        except CARefused as error:
+            if error.status >= 500 or error.status == 429 or error.problem.type == "accountDoesNotExist":
+                raise
+            return None  # expired, and forgotten by the CA
+        return None if order.status == "invalid" else order
+
+    def _place(self, wanted: Sequence[Identifier], profile: str, account_url: str, previous: CertificateRecord | None) -> Order:
+        replaces = ""
+        if previous is not None and self.directory.renewal_info and previous.account_url == account_url:
+            replaces = renewal_info.certificate_id(x509.load_pem_x509_certificate(previous.cert_pem.encode()))
+        try:
+            return acme_order.new_order(self.network, self.directory, wanted, profile=profile, replaces=replaces)
+        except CARefused as error:
+            if not replaces or error.status >= 500 or error.status == 429 or error.problem.type == "accountDoesNotExist":
+                raise
+            # A CA may refuse what we say is replaced (already replaced, not its own, unknown). Certificates of other clients
+            # have expired because they insisted.
+            message = f"the CA refused to take this as a replacement ({error.problem.detail}); ordered as a new certificate"
+            self.emit(events.Warned(name=self.lineage, message=message))
+            return acme_order.new_order(self.network, self.directory, wanted, profile=profile)
+
+    def _key(self, previous: CertificateRecord | None) -> str:
+        if self.options.reuse_key and previous is not None and previous.key_type == self.options.key_type:
+            return previous.key_pem
+        return keys.generate(self.options.key_type).decode()

@@ -1,0 +1,197 @@
+"""
+Showing the CA that the names are ours.
+
+This is the one place where a challenge is chosen and presented: a further type (dns-01, tls-alpn-01) would be chosen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from acme_middleware import events
+from acme_middleware.challenge import PREFIX, is_token
+from acme_middleware.errors import ConfigurationError, UnexpectedAnswer, ValidationFailed
+from acme_middleware.issuance.self_check import Finding, check
+from acme_middleware.options import Options
+from acme_middleware.protocol.network import Network
+from acme_middleware.protocol.order import (
+    Authorization,
+    Challenge,
+    Order,
+    fetch_authorization,
+    say_ready,
+    wait_for_order,
+)
+from acme_middleware.stores.base import TOKEN_TTL, ChallengeSource, ChallengeStore, FetchLog
+
+TYPE = "http-01"
+PARALLEL_CHECKS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A name that the CA has yet to validate, and what our store answers for it."""
+
+    authorization: Authorization
+    challenge: Challenge
+    key_authorization: str
+
+    @property
+    def name(self) -> str:
+        return self.authorization.identifier.value
+
+
+def validate(
+    network: Network,
+    order: Order,
+    challenges: ChallengeSource,
+    options: Options,
+    *,
+    lineage: str,
+    emit: events.Listener,
+    still_ours: Callable[[], None],
+) -> Order:
+    """
+    Have every pending authorization of an order validated.
+
+    Args:
+        lineage: The certificate's name, for events.
+        still_ours: Raises LeaseLost if another process has taken over; called before the CA is told anything.
+
+    Returns:
+        The order, ready to be finalized. The tokens are gone from the store, whatever happened.
+
+    Raises:
+        ValidationFailed: the CA, or our own check before it, says no.
+        CAUnreachable, CARefused, UnexpectedAnswer: as the protocol does.
+    """
+    authorizations = [fetch_authorization(network, url) for url in order.authorizations]
+    # Only what is pending needs an answer: a valid authorization may be old, and list other types than ours.
+    pending = [_choose(network, entry) for entry in authorizations if entry.status == "pending"]
+    refused = [entry for entry in authorizations if entry.status not in ("pending", "valid")]
+    if refused:
+        raise _failed(refused[0], None, None)
+    presented: list[_Pending] = []
+    try:
+        for entry in pending:
+            presented.append(entry)
+            _present(challenges, entry)
+            emit(events.Presented(name=lineage, identifier=entry.name))
+        _self_check(pending, options, lineage, emit)
+        for entry in pending:
+            still_ours()
+            say_ready(network, entry.challenge)
+        order = wait_for_order(network, order.url, while_in=("pending",))
+        if order.status == "invalid":
+            raise _why(network, order, pending, challenges)
+        for entry in pending:
+            emit(events.Validated(name=lineage, identifier=entry.name, fetches=_count(challenges, entry)))
+        return order
+    finally:
+        if isinstance(challenges, ChallengeStore):
+            for entry in presented:
+                challenges.remove(entry.challenge.token)
+
+
+def _choose(network: Network, authorization: Authorization) -> _Pending:
+    challenge = authorization.challenge(TYPE)
+    name = authorization.identifier.value
+    if challenge is None or not challenge.token:
+        offered = ", ".join(challenge.type for challenge in authorization.challenges) or "nothing"
+        raise ValidationFailed(
+            f"the CA does not offer {TYPE} for {name}",
+            hint=f"it offers {offered}, which this program does not answer; another CA or profile may",
+            name=name,
+        )
+    # The token becomes a file's name and an URL: it must be of the grammar (RFC 8555 section 8.3), or the CA is not to be
+    # trusted with it.
+    if not is_token(challenge.token):
+        raise UnexpectedAnswer(f"the CA's token for {name} is no token (RFC 8555 section 8.3)", url=challenge.url)
+    return _Pending(authorization, challenge, network.key_authorization(challenge.token))
+
+
+def _present(challenges: ChallengeSource, entry: _Pending) -> None:
+    if isinstance(challenges, ChallengeStore):
+        challenges.present(entry.challenge.token, entry.key_authorization, ttl=TOKEN_TTL)
+    elif challenges.key_authorization(entry.challenge.token) != entry.key_authorization:
+        # A source that nothing is written to answers every token by itself, for one account.
+        thumbprint = entry.key_authorization.rpartition(".")[2]
+        raise ConfigurationError(
+            "the challenge store answers for another account than the one that ordered",
+            hint=f"this account's store is thumbprint:{thumbprint}",
+            option="challenge_store",
+        )
+
+
+def _self_check(pending: Sequence[_Pending], options: Options, lineage: str, emit: events.Listener) -> None:
+    if options.self_check == "skip" or not pending:
+        return
+
+    def look(entry: _Pending) -> Finding:
+        return check(entry.name, entry.challenge.token, entry.key_authorization, via=options.self_check_via)
+
+    with ThreadPoolExecutor(min(len(pending), PARALLEL_CHECKS)) as pool:
+        findings = list(pool.map(look, pending))
+    for entry, finding in zip(pending, findings, strict=True):
+        if finding.wrong or (not finding.served and options.self_check == "require"):
+            raise ValidationFailed(
+                f"{entry.name} does not serve our token, so the CA was not asked to look",
+                hint="\n".join(
+                    [
+                        f"we asked http://{entry.name}{PREFIX}{entry.challenge.token}",
+                        f"and found that {finding.wrong or finding.silent}",
+                        "the request does not reach this app, or the app reads another store than this command: is the",
+                        "middleware installed, and first, and does the server in front pass /.well-known/acme-challenge/ on?",
+                    ]
+                ),
+                name=entry.name,
+            )
+        if finding.silent:
+            emit(events.SelfCheckUnsure(name=lineage, identifier=entry.name, reason=finding.silent))
+
+
+def _why(network: Network, order: Order, pending: Sequence[_Pending], challenges: ChallengeSource) -> ValidationFailed:
+    """Which name failed, and all that is known about it."""
+    for entry in pending:
+        authorization = fetch_authorization(network, entry.authorization.url)
+        if authorization.status != "valid" and (authorization.problem or authorization.status != "pending"):
+            return _failed(authorization, entry, challenges)
+    return ValidationFailed(
+        "the CA gave the order up", hint="\n".join(order.problem.lines()) if order.problem else "it gave no reason", name=""
+    )
+
+
+def _failed(authorization: Authorization, entry: _Pending | None, challenges: ChallengeSource | None) -> ValidationFailed:
+    name, problem = authorization.identifier.value, authorization.problem
+    lines = [f"the CA said {line}" for line in problem.lines()] if problem else [f"the authorization is {authorization.status}"]
+    seen = None
+    if entry is not None and challenges is not None:
+        lines.append(f"it asked http://{name}{PREFIX}{entry.challenge.token}")
+        lines += _fetch_lines(challenges, entry)
+        seen = challenges.fetches(entry.challenge.token) if isinstance(challenges, FetchLog) else None
+    return ValidationFailed(
+        f"the CA could not validate {name}",
+        hint="\n".join(lines),
+        name=name,
+        problem=problem,
+        token=entry.challenge.token if entry else "",
+        fetches=seen,
+    )
+
+
+def _fetch_lines(challenges: ChallengeSource, entry: _Pending) -> list[str]:
+    if not isinstance(challenges, FetchLog):
+        return ["the workers' log (acme_middleware.responder) says whether a request for it reached the app"]
+    fetches = challenges.fetches(entry.challenge.token)
+    if not fetches:
+        return [
+            "we saw no fetch of this token by any worker: the request does not reach this app.",
+            "Let the server in front pass /.well-known/acme-challenge/ on to it, and check the name's A and AAAA records",
+        ]
+    return [f"we saw {len(fetches)} fetches answered:", *(f"  {fetch.address} {fetch.agent}" for fetch in fetches)]
+
+
+def _count(challenges: ChallengeSource, entry: _Pending) -> int | None:
+    return len(challenges.fetches(entry.challenge.token)) if isinstance(challenges, FetchLog) else None
