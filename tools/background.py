@@ -15,6 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+# The kernel ends the command when its parent does, and it does not begin when the parent ended even earlier. By setpriv rather
+# than a preexec_fn, which may deadlock in a program with threads.
+TIED = ("setpriv", "--pdeathsig", "TERM", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
+
 
 class Background:
     """
@@ -40,8 +44,7 @@ class Background:
         self.log = log
         if shutil.which(self.argv[0]) is None:
             raise FileNotFoundError(f"no such command: {self.argv[0]}")
-        # setpriv rather than a preexec_fn, which may deadlock in a program with threads.
-        tied = ["setpriv", "--pdeathsig", "TERM", "--"] if sys.platform == "linux" and shutil.which("setpriv") else []
+        tied = [*TIED, str(os.getpid())] if sys.platform == "linux" and shutil.which("setpriv") else []
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*tied, *self.argv],
