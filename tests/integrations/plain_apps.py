@@ -1,0 +1,95 @@
+"""
+The apps that the tests of plain WSGI and ASGI serve: each answers 200 to anything, and says what it was asked.
+
+The environment configures them, since servers import them in processes of their own: CHALLENGES is the store's URL, or
+the name of one of the sources below; ON_UNKNOWN the option.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from pathlib import Path
+
+from acme_middleware.asgi import AcmeMiddleware as AsgiAcmeMiddleware
+from acme_middleware.stores.base import Fetch
+from acme_middleware.wsgi import AcmeMiddleware as WsgiAcmeMiddleware
+
+logging.basicConfig(level=logging.INFO, format="LOG %(levelname)s %(name)s %(message)s")
+
+
+class Counted:
+    """A slow, blocking source that writes each call to the file CALLS; ``hang...`` takes a minute, ``down...`` fails."""
+
+    blocking = True
+
+    def key_authorization(self, token: str) -> str | None:
+        with Path(os.environ["CALLS"]).open("a") as calls:
+            calls.write(token + "\n")
+        if token.startswith("hang"):
+            time.sleep(60)
+        if token.startswith("down"):
+            raise OSError("no route to the store")
+        time.sleep(0.05)
+        return f"{token}.thumbprint" if token.startswith("known") else None
+
+    def log_fetch(self, token: str, fetch: Fetch) -> None:
+        with Path(os.environ["CALLS"] + ".fetches").open("a") as fetches:
+            fetches.write(f"{token} {fetch.address} {fetch.agent}\n")
+
+    def fetches(self, token: str) -> list[Fetch]:
+        raise NotImplementedError("the tests read the file")
+
+
+def store():
+    where = os.environ["CHALLENGES"]
+    return Counted() if where == "counted" else where
+
+
+def wsgi_app(environ, start_response):
+    body = f"app: {environ['REQUEST_METHOD']} {environ.get('SCRIPT_NAME', '')}|{environ['PATH_INFO']}".encode("latin-1")
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+
+
+async def asgi_app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            print("LIFESPAN", message["type"], flush=True)
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    elif scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": "app: " + scope["path"]})
+        await send({"type": "websocket.close"})
+    else:
+        body = f"app: {scope['method']} {scope.get('root_path', '')}|{scope['path']}".encode()
+        headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+
+def mounted(app):
+    """Mount a WSGI app below /site, as an outer dispatcher does; all else is 421."""
+
+    def dispatch(environ, start_response):
+        path = environ["PATH_INFO"]
+        if not path.startswith("/site/"):
+            start_response("421 Misdirected Request", [("Content-Length", "0")])
+            return [b""]
+        return app({**environ, "SCRIPT_NAME": environ["SCRIPT_NAME"] + "/site", "PATH_INFO": path[5:]}, start_response)
+
+    return dispatch
+
+
+def options():
+    return {"store": store(), "on_unknown": os.environ.get("ON_UNKNOWN", "pass")}
+
+
+wsgi = WsgiAcmeMiddleware(wsgi_app, **options())
+wsgi_mounted = mounted(wsgi)
+asgi = AsgiAcmeMiddleware(asgi_app, **options())
