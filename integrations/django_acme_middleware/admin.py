@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.contrib import admin
 from django.http import HttpRequest
@@ -56,35 +56,31 @@ class CertificateAdmin(ModelAdmin):
 
     @admin.display(description="valid from")
     def valid_from(self, certificate: Certificate) -> datetime | None:
-        return self._value(certificate, "not_before")
+        return record.not_before if (record := _record(certificate)) else None
 
     @admin.display(description="valid until")
     def valid_until(self, certificate: Certificate) -> datetime | None:
-        return self._value(certificate, "not_after")
+        return record.not_after if (record := _record(certificate)) else None
 
     @admin.display(description="renews about")
     def renews_about(self, certificate: Certificate) -> datetime | None:
-        return self._value(certificate, "renew_after")
+        return record.renew_after if (record := _record(certificate)) else None
 
     @admin.display(description="CA")
     def ca(self, certificate: Certificate) -> str | None:
-        return self._value(certificate, "ca")
+        return record.ca if (record := _record(certificate)) else None
 
     @admin.display(description="profile")
     def profile(self, certificate: Certificate) -> str | None:
-        return self._value(certificate, "profile")
+        return record.profile if (record := _record(certificate)) else None
 
     @admin.display(description="serial number")
     def serial(self, certificate: Certificate) -> str | None:
-        return self._value(certificate, "serial")
+        return record.serial if (record := _record(certificate)) else None
 
     @admin.display(description="SHA-256 fingerprint")
     def fingerprint(self, certificate: Certificate) -> str | None:
-        return self._value(certificate, "fingerprint")
-
-    def _value(self, certificate: Certificate, field: str) -> Any:
-        record = _record(certificate)
-        return getattr(record, field) if record else None
+        return record.fingerprint if (record := _record(certificate)) else None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

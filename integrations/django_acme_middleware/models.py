@@ -7,7 +7,7 @@ that ``save()`` writes has no new version, and a token presented inside a transa
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core import checks
 from django.db import models
@@ -97,7 +97,7 @@ class PublicRecords(models.Manager["Certificate"]):
 class Certificate(Record):
     """What the admin shows: the public record of a certificate, ``renewal/<name>``."""
 
-    objects = PublicRecords()
+    objects: ClassVar[PublicRecords] = PublicRecords()
 
     class Meta:
         proxy = True

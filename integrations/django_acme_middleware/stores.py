@@ -221,7 +221,7 @@ class DjangoChallengeStore(_Database):
             known = Token.objects.using(alias).filter(token=models.OuterRef("token"))
             _delete(Fetch.objects.using(alias).filter(~models.Exists(known)), alias)
             row = Token(token=token, key_authorization=key_authorization)
-            row.expires = _Clock() + timedelta(seconds=ttl)  # type: ignore[assignment]
+            row.expires = _Clock() + timedelta(seconds=ttl)
             _upsert(alias, row, "token", "key_authorization", "expires")
 
     def remove(self, token: str) -> None:
