@@ -172,7 +172,7 @@ def _nothing_after(url: str) -> None:
 def _folder(url: str) -> Path:
     """``file:///abs``, ``file:/abs`` and ``file:relative``, percent-decoded as URLs are."""
     scheme, _, rest = url.partition(":")
-    if rest.startswith("//") and not rest.startswith("///"):
+    if rest.startswith("//") and rest[2:3] not in ("", "/"):
         host, _, path = rest[2:].partition("/")
         raise StoreMisconfigured(
             f"{url!r} names a host, {host!r}: only this machine's own folders can be opened",
