@@ -10,7 +10,7 @@ from django.http import HttpRequest
 
 from acme_middleware.errors import StoreMisconfigured
 from acme_middleware.issuance.records import RenewalRecord
-from acme_middleware.issuance.renewal import due
+from acme_middleware.issuance.renewal import state as state_of
 from django_acme_middleware.models import Certificate
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class CertificateAdmin(ModelAdmin):
         record = _record(certificate)
         if record is None:
             return "unreadable: see `manage.py acme status`"
-        return due(record, record.names, trusted=record.trusted, now=datetime.now(UTC)) or "ok"
+        return state_of(record, datetime.now(UTC))
 
     @admin.display(description="valid from")
     def valid_from(self, certificate: Certificate) -> datetime | None:

@@ -7,20 +7,33 @@ exit codes are the same as those of ``acme-middleware``.
 
 from __future__ import annotations
 
-import contextlib
+import io
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
 
-from acme_middleware.cli.surroundings import Surroundings
+import click
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from acme_middleware.cli import main
-from django_acme_middleware import conf
+from acme_middleware import events
+from acme_middleware.cli import acme, main
+from acme_middleware.cli.surroundings import Surroundings
+from django_acme_middleware import conf, signals
+
+
+def _tell(event: events.Event) -> None:
+    events.log(event)
+    signals.relay(event)
+
 
 SURROUNDINGS = Surroundings(
-    command="manage.py acme", issue_command="manage.py issuecert", layers=conf.layers, defaults=conf.DEFAULTS
+    command="manage.py acme",
+    issue_command="manage.py issuecert",
+    layers=conf.layers,
+    defaults=conf.DEFAULTS,
+    listener=_tell,
 )
 
 
@@ -36,31 +49,77 @@ class PassingOnParser(CommandParser):
 
 
 class CliCommand(BaseCommand):
-    """A management command that is a part of the command line ``acme-middleware``; ``verb`` is None for all of it."""
+    """
+    A management command that is a part of the command line ``acme-middleware``.
+
+    From Python it takes the same words, and the flags of a verb also by name::
+
+        call_command("issuecert", "example.com", "--staging")
+        call_command("issuecert", "example.com", staging=True)
+
+    An exit code other than 0 is then a CommandError, with the code as ``returncode`` and what was printed as its text.
+    """
 
     verb: str | None = None
+    """The verb that all arguments are for; None: the first argument names it."""
     prog_name = "manage.py acme"
+    from_shell = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stealth_options = (*self.stealth_options, *(name for name, _ in self._flags()))
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        # Without an abbreviation of Django's options: --no is not --no-color here, it is whatever the verb takes it for.
         django = super().create_parser(prog_name, subcommand, add_help=False, **kwargs)
-        called = getattr(self, "_called_from_command_line", False)
+        # Without abbreviations: --no is not Django's --no-color here, it is whatever the verb takes it for.
         return PassingOnParser(
-            prog=django.prog, parents=[django], add_help=False, allow_abbrev=False, called_from_command_line=called
+            prog=django.prog,
+            parents=[django],
+            add_help=False,
+            allow_abbrev=False,
+            called_from_command_line=self.from_shell,
         )
+
+    def add_base_argument(self, parser: Any, *args: str, **kwargs: Any) -> None:
+        if "--version" not in args:  # ours, not Django's: `manage.py acme --version`
+            super().add_base_argument(parser, *args, **kwargs)
 
     def print_help(self, prog_name: str, subcommand: str) -> None:
         main(["--help"], verb=self.verb, prog_name=self.prog_name, surroundings=SURROUNDINGS)
 
+    def run_from_argv(self, argv: list[str]) -> None:
+        self.from_shell = True
+        super().run_from_argv(argv)
+
     def handle(self, *args: str, **options: Any) -> None:
-        arguments = [*args, *(["--traceback"] if options["traceback"] and self.verb else [])]
-        with (
-            contextlib.redirect_stdout(options.get("stdout") or sys.stdout),
-            contextlib.redirect_stderr(options.get("stderr") or sys.stderr),
-        ):
-            code = main(arguments, verb=self.verb, prog_name=self.prog_name, surroundings=SURROUNDINGS)
-        if not code:
+        arguments = [*self._named(options), *args]
+        if options["traceback"] and arguments:
+            arguments.insert(0 if self.verb else 1, "--traceback")
+        if self.from_shell:
+            code = self._main(arguments)
+            if code:
+                sys.exit(code)
             return
-        if getattr(self, "_called_from_command_line", False):
-            sys.exit(code)  # the command line has said what went wrong
-        raise CommandError(f"{self.prog_name} {' '.join(args)}: exit code {code}; see its output", returncode=code)
+        errors = io.StringIO()
+        with redirect_stdout(options.get("stdout") or sys.stdout), redirect_stderr(errors):
+            code = self._main(arguments)
+        if code:
+            raise CommandError(errors.getvalue().strip() or f"{self.prog_name}: exit code {code}", returncode=code)
+        (options.get("stderr") or sys.stderr).write(errors.getvalue())
+
+    def _main(self, arguments: Sequence[str]) -> int:
+        return main(arguments, verb=self.verb, prog_name=self.prog_name, surroundings=SURROUNDINGS)
+
+    def _flags(self) -> Iterator[tuple[str, click.Option]]:
+        """The flags of the verb, as call_command spells them."""
+        for parameter in acme.commands[self.verb].params if self.verb else ():
+            if isinstance(parameter, click.Option) and parameter.opts[0] != "--traceback":
+                yield parameter.opts[0].removeprefix("--").replace("-", "_"), parameter
+
+    def _named(self, options: dict[str, Any]) -> Iterator[str]:
+        for name, flag in self._flags():
+            value = options.get(name)
+            if flag.is_flag:
+                yield from [flag.opts[0]] if value else []
+            elif value is not None:
+                yield f"{flag.opts[0]}={value}"
