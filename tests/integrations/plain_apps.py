@@ -12,6 +12,9 @@ import os
 import time
 from pathlib import Path
 
+from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
 from acme_middleware.asgi import AcmeMiddleware as AsgiAcmeMiddleware
 from acme_middleware.stores.base import Fetch
 from acme_middleware.wsgi import AcmeMiddleware as WsgiAcmeMiddleware
@@ -93,3 +96,25 @@ def options():
 wsgi = WsgiAcmeMiddleware(wsgi_app, **options())
 wsgi_mounted = mounted(wsgi)
 asgi = AsgiAcmeMiddleware(asgi_app, **options())
+
+
+def wall(app):
+    """What stands in the CA's way in many apps: a check of the host, a redirect to HTTPS, a password."""
+
+    def walled(environ, start_response):
+        if environ.get("HTTP_HOST", "").partition(":")[0] != "example.com":
+            status, headers = "400 Bad Request", []
+        elif environ["PATH_INFO"] != "/secret":
+            status, headers = "301 Moved Permanently", [("Location", "https://example.com" + environ["PATH_INFO"])]
+        else:
+            status, headers = "401 Unauthorized", [("WWW-Authenticate", "Basic")]
+        start_response(status, [*headers, ("Content-Length", "0")])
+        return [b""]
+
+    return walled
+
+
+wsgi_walled = WsgiAcmeMiddleware(wall(wsgi_app), **options())
+asgi_walled = AsgiAcmeMiddleware(
+    TrustedHostMiddleware(HTTPSRedirectMiddleware(asgi_app), allowed_hosts=["example.com"]), **options()
+)
