@@ -82,7 +82,7 @@ def _email(value: Any) -> str:
 
 
 def _option(doc: str, parse: Callable[[Any], Any] = _text, default: Any = None, **metadata: Any) -> Any:
-    return field(default=default, metadata={"doc": doc, "parse": parse, **metadata})
+    return field(default=default, repr=not metadata.get("secret"), metadata={"doc": doc, "parse": parse, **metadata})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,9 +86,10 @@ def _check_address(name: str, address: tuple[str, int], token: str, key_authoriz
             return Finding(silent=f"no answer from {at}: {error.strerror or error or type(error).__name__}")
         if response.status not in FOLLOWED:
             break
-        target = urljoin(url, response.headers.get("Location", ""))
-        parts = urlsplit(target)
+        target = response.headers.get("Location", "")
         try:
+            target = urljoin(url, target)
+            parts = urlsplit(target)
             port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
             if port not in (80, 443) or not parts.hostname:
                 return Finding(

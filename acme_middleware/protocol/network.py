@@ -8,13 +8,9 @@ document stay on our errors; what can be repeated is repeated after a 5xx or a c
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +21,10 @@ from josepy.b64 import b64decode, b64encode
 from josepy.interfaces import JSONDeSerializable
 from josepy.jwa import ES256
 from josepy.jwk import JWK
-from requests.utils import parse_header_links
 
 from acme_middleware import __version__
-from acme_middleware.errors import CARefused, CAUnreachable, Problem, UnexpectedAnswer
+from acme_middleware.errors import CARefused, CAUnreachable, UnexpectedAnswer
+from acme_middleware.protocol.reply import Reply, printable, refusal
 
 TIMEOUT = 30.0
 """Seconds to wait for a connection, and for each part of a reply."""
@@ -39,61 +35,7 @@ FAULT_TRIES = 4
 LONGEST_RETRY_AFTER = 10.0
 """Seconds that a request waits by itself for a CA that says when to come back; a longer time is for the caller to judge."""
 
-ERROR_PREFIX = "urn:ietf:params:acme:error:"
-PROBLEM_TEXT = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A reply of the CA, read to its end."""
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    def json(self) -> dict[str, Any]:
-        """The body as a JSON object. Raises UnexpectedAnswer for anything else."""
-        try:
-            value = json.loads(self.body)
-        except ValueError:
-            value = None
-        if not isinstance(value, dict):
-            raise UnexpectedAnswer(
-                f"{self.url} answered {self.status} with {len(self.body):,} bytes that are no JSON object",
-                hint="is this the URL of an ACME server, and not of a page or a proxy in front of it?",
-                url=self.url,
-            )
-        return value
-
-    @property
-    def location(self) -> str:
-        """The URL of the resource that was made. Raises UnexpectedAnswer without one."""
-        if not self.headers.get("Location"):
-            raise UnexpectedAnswer(f"{self.url} answered {self.status} without a Location header", url=self.url)
-        return str(requests.compat.urljoin(self.url, self.headers["Location"]))
-
-    @property
-    def date(self) -> datetime | None:
-        """The CA's clock when it answered (RFC 9110 section 6.6.1), or None."""
-        return _http_date(self.headers.get("Date", ""))
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds that the CA asks to wait, as a number or as a date (RFC 9110 section 10.2.3); None if it does not."""
-        value = self.headers.get("Retry-After", "").strip()
-        if value.isascii() and value.isdigit():
-            return float(value[:9])
-        when = _http_date(value)
-        if when is None:
-            return None
-        # The date is the CA's, so it is counted from the CA's own clock where that is known.
-        return max(0.0, (when - (self.date or datetime.now(UTC))).total_seconds())
-
-    def links(self, relation: str) -> list[str]:
-        """The URLs of all Link headers with a relation; there may be several (RFC 8555 section 7.4.2)."""
-        links = parse_header_links(self.headers.get("Link", ""))
-        return [requests.compat.urljoin(self.url, link["url"]) for link in links if link.get("rel") == relation]
+_NO_HYPHENS = str.maketrans("", "", "-_")
 
 
 class _Payload(JSONDeSerializable):
@@ -170,7 +112,7 @@ class Network(ClientNetwork):
             else:
                 if reply.status < 400:
                     return reply
-                failure, wait = _refusal(reply), reply.retry_after
+                failure, wait = refusal(reply), reply.retry_after
                 if failure.problem.type == "badNonce" and nonces < NONCE_TRIES:
                     nonces += 1
                     continue
@@ -226,58 +168,8 @@ class Network(ClientNetwork):
         return Reply(url, response.status_code, response.headers, body)
 
 
-def _refusal(reply: Reply) -> CARefused:
-    try:
-        document = reply.json()
-    except UnexpectedAnswer:
-        document = {"detail": f"HTTP {reply.status}, with no problem document"}
-    problem = problem_from(document)
-    return CARefused(
-        f"the CA refused: {problem.detail} ({problem.type})",
-        hint=_advice(problem, reply),
-        problem=problem,
-        status=reply.status,
-        retry_after=reply.retry_after,
-        url=reply.url,
-    )
-
-
-def _advice(problem: Problem, reply: Reply) -> str:
-    lines = [line for sub in problem.subproblems for line in sub.lines()]
-    lines += [f"see {problem.instance}"] if problem.instance else []
-    lines += [f"the CA asks to wait {reply.retry_after:.0f} s"] if reply.retry_after else []
-    return "\n".join(lines)
-
-
-def problem_from(document: object) -> Problem:
-    """Read a problem document, whatever stands in it: unknown types stay as they are, what is missing becomes empty."""
-    if not isinstance(document, dict):
-        return Problem("unknown", "no problem document")
-    identifier, subproblems = document.get("identifier"), document.get("subproblems")
-    return Problem(
-        type=_printable(document.get("type") or "unknown").removeprefix(ERROR_PREFIX),
-        detail=_printable(document.get("detail") or document.get("title") or "no reason given"),
-        identifier=_printable(identifier.get("value", "")) if isinstance(identifier, dict) else "",
-        subproblems=tuple(map(problem_from, subproblems[:100])) if isinstance(subproblems, list) else (),
-        instance=_printable(document.get("instance") or ""),
-    )
-
-
-def _printable(value: object) -> str:
-    # The CA's words reach terminals and logs: no control characters, no end of line, no megabyte.
-    return "".join(c if c.isprintable() else " " for c in str(value)[:PROBLEM_TEXT])
-
-
 def _is_base64url(value: str) -> bool:
-    return bool(value) and len(value) < 1000 and value.isascii() and value.replace("-", "").replace("_", "").isalnum()
-
-
-def _http_date(value: str) -> datetime | None:
-    try:
-        when = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    return 0 < len(value) < 1000 and len(value) % 4 != 1 and value.isascii() and value.translate(_NO_HYPHENS).isalnum()
 
 
 def _reason(error: BaseException) -> str:
@@ -286,7 +178,7 @@ def _reason(error: BaseException) -> str:
     while True:
         inner = getattr(seen, "reason", None) or seen.__cause__ or (seen.args[0] if seen.args else None) or seen.__context__
         if not isinstance(inner, BaseException):
-            return _printable(seen) or type(seen).__name__
+            return printable(seen) or type(seen).__name__
         seen = inner
 
 

@@ -17,7 +17,8 @@ from josepy.b64 import b64encode
 from acme_middleware.errors import CAUnreachable, Problem, UnexpectedAnswer
 from acme_middleware.protocol.directory import Directory
 from acme_middleware.protocol.identifier import Identifier
-from acme_middleware.protocol.network import Network, Reply, problem_from
+from acme_middleware.protocol.network import Network
+from acme_middleware.protocol.reply import Reply, problem_from
 
 ORDER_STATUSES = {"pending", "ready", "processing", "valid", "invalid"}
 AUTHORIZATION_STATUSES = {"pending", "valid", "invalid", "deactivated", "expired", "revoked"}

@@ -1,0 +1,143 @@
+"""The option table, and the layers that it is read from."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from acme_middleware import options
+from acme_middleware.errors import ConfigurationError
+
+
+def test_first_layer_that_sets_an_option_wins() -> None:
+    read = options.read(("flag", {"ca": "zerossl", "email": None}), ("environment", {"ca": "google", "email": "a@example.com"}))
+    assert read.ca == "zerossl"
+    assert read.email == "a@example.com"
+    assert read.key_type == "ec256"
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_none_and_empty_mean_not_set(empty: Any) -> None:
+    assert options.read(("flag", {"ca": empty})).ca == "letsencrypt"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("1", True), ("true", True), ("YES", True), ("on", True), (True, True), ("0", False), ("False", False), ("no", False)],
+)
+def test_boolean_words(value: Any, expected: bool) -> None:
+    assert options.read(("environment", {"agree_tos": value})).agree_tos is expected
+
+
+def test_false_in_a_higher_layer_beats_true_below() -> None:
+    assert options.read(("setting", {"agree_tos": False}), ("file", {"agree_tos": True})).agree_tos is False
+
+
+def test_paths_are_accepted_as_paths_and_as_text() -> None:
+    assert options.read(("setting", {"publish_dir": Path("/x")})).publish_dir == Path("/x")
+    assert options.read(("setting", {"publish_dir": "/x"})).publish_dir == Path("/x")
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "value", "says"),
+    [
+        pytest.param("flag", "key_type", "ec255", "--key-type is 'ec255' but takes one of ec256", id="a choice, as a flag"),
+        pytest.param("flag", "key_type", "ec255", "did you mean ec", id="a choice that is nearly right"),
+        pytest.param("environment", "self_check", "maybe", "ACME_SELF_CHECK is 'maybe'", id="a choice, in the environment"),
+        pytest.param("setting", "agree_tos", "perhaps", "ACME_AGREE_TOS is 'perhaps' but takes one of 1, true", id="a boolean"),
+        pytest.param("x.toml", "wait", -1, "wait in x.toml is -1 but takes a number of seconds", id="a number, in a file"),
+        pytest.param("flag", "wait", "nan", "takes a number of seconds", id="a number that is none"),
+        pytest.param("flag", "self_check_via", "localhost", "takes HOST:PORT", id="a host without a port"),
+        pytest.param("flag", "self_check_via", "h:99999", "takes HOST:PORT", id="a port that is none"),
+        pytest.param("flag", "email", "a@b.example,c@d.example", "takes one email", id="two addresses"),
+        pytest.param("setting", "publish_dir", 3, "takes text, not int", id="a path that is a number"),
+    ],
+)
+def test_wrong_value_names_option_value_place_and_what_is_valid(source: str, name: str, value: Any, says: str) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        options.read((source, {name: value}))
+    assert says in str(wrong.value)
+    assert wrong.value.option == name
+    assert wrong.value.hint
+
+
+def test_value_of_a_secret_is_never_shown() -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        options.read(("setting", {"eab_hmac_key": 12345678}))
+    assert "12345678" not in f"{wrong.value} {wrong.value.hint} {wrong.value.facts}"
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [("flag", "--publishdir; did you mean --publish-dir?"), ("setting", "ACME_PUBLISHDIR; did you mean ACME_PUBLISH_DIR?")],
+)
+def test_unknown_option_is_refused_and_the_nearest_named(source: str, says: str) -> None:
+    with pytest.raises(ConfigurationError) as wrong:
+        options.read((source, {"publishdir": "x"}))
+    assert says in str(wrong.value)
+
+
+def test_environment_reads_only_its_own_names() -> None:
+    layer = options.from_environment({"ACME_CA": "zerossl", "ACME_SOMETHING": "else", "PATH": "/bin"})
+    assert options.read(("environment", layer)).ca == "zerossl"
+
+
+def test_secret_may_come_from_a_file(tmp_path: Path) -> None:
+    secret = tmp_path / "hmac"
+    secret.write_text("abc-_\n")
+    assert options.from_environment({"ACME_EAB_HMAC_KEY_FILE": str(secret)})["eab_hmac_key"] == "abc-_"
+    assert options.from_settings({"ACME_EAB_HMAC_KEY_FILE": secret})["eab_hmac_key"] == "abc-_"
+    both = {"ACME_EAB_HMAC_KEY_FILE": str(secret), "ACME_EAB_HMAC_KEY": "direct"}
+    assert options.from_environment(both)["eab_hmac_key"] == "direct"
+
+
+def test_secret_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="ACME_EAB_HMAC_KEY_FILE"):
+        options.from_environment({"ACME_EAB_HMAC_KEY_FILE": str(tmp_path / "none")})
+
+
+def test_settings_may_be_an_object() -> None:
+    layer = options.from_settings(SimpleNamespace(ACME_CA="google", DEBUG=True))
+    assert layer == {"ca": "google"}
+
+
+def test_misspelt_setting_is_not_taken_for_unset() -> None:
+    with pytest.raises(ConfigurationError, match="ACME_AGREE_TO"):
+        options.read(("setting", options.from_settings({"ACME_AGREE_TO": True})))
+
+
+def test_file_is_toml(tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text('ca = "zerossl"\nwait = 3\nagree_tos = true\n')
+    read = options.read((str(file), options.from_file(file)))
+    assert (read.ca, read.wait, read.agree_tos) == ("zerossl", 3.0, True)
+
+
+@pytest.mark.parametrize("content", [b"ca = ", b"\xff\xfe", b"= 3"])
+def test_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "x.toml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"x\.toml"):
+        options.from_file(file)
+
+
+def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"none\.toml"):
+        options.from_file(tmp_path / "none.toml")
+
+
+def test_every_option_is_documented_and_its_default_is_valid() -> None:
+    for option in options.table():
+        assert option.metadata["doc"]
+        assert not option.metadata["doc"].endswith(".")
+        if option.default is not None:
+            assert option.metadata["parse"](option.default) == option.default
+
+
+def test_secrets_do_not_show_in_a_repr() -> None:
+    read = dataclasses.replace(options.Options(), eab_hmac_key="very-secret")
+    assert "very-secret" not in repr(read)
