@@ -5,13 +5,14 @@ ACME challenges for any ASGI 3 app.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from acme_middleware.challenge import PREFIX
 from acme_middleware.responder import Responder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from acme_middleware.stores.base import ChallengeSource
 
 __all__ = ["AcmeMiddleware"]

@@ -5,7 +5,7 @@ What is asked under ``/.well-known/acme-challenge/``, and what the answers look 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["MALFORMED", "PREFIX", "Answer", "found", "is_token", "not_found", "requested_token", "unavailable"]
 
@@ -16,11 +16,10 @@ MALFORMED = ""
 
 # RFC 8555 section 8.3: "It MUST NOT contain any characters outside the base64url alphabet and MUST NOT include base64
 # padding characters ("=")". The RFC gives no upper bound; CAs send 22 to 43 characters.
-_is_token = re.compile(r"[A-Za-z0-9_-]{1,128}").fullmatch
+_GRAMMAR = r"[A-Za-z0-9_-]{1,128}"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):  # a dataclass would be a quarter of what importing the middleware costs
     """A whole response, for an adapter to translate. Header names are spelled as in HTTP/1.1; values are ASCII."""
 
     status: int
@@ -30,7 +29,7 @@ class Answer:
 
 def is_token(text: str) -> bool:
     """Whether this is a token by RFC 8555's grammar, and then also a safe file name."""
-    return _is_token(text) is not None
+    return re.fullmatch(_GRAMMAR, text) is not None
 
 
 def requested_token(method: str, path: str) -> str | None:
@@ -48,7 +47,7 @@ def requested_token(method: str, path: str) -> str | None:
     if not path.startswith(PREFIX) or method not in ("GET", "HEAD") or len(path) == len(PREFIX):
         return None
     token = path[len(PREFIX) :]
-    return token if _is_token(token) else MALFORMED
+    return token if is_token(token) else MALFORMED
 
 
 def found(method: str, key_authorization: str) -> Answer:

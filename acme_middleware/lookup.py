@@ -12,11 +12,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from enum import Enum
-from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
-from acme_middleware.stores.base import ChallengeSource
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from acme_middleware.stores.base import ChallengeSource
 
 __all__ = ["DOWN", "Down", "Lookup"]
 
@@ -55,7 +57,7 @@ class Lookup:
     def __init__(self, source: ChallengeSource) -> None:
         self.source = source
         self._blocking = source.blocking
-        self._process = _Process()
+        self._process: _Process | None = None
         self._logged_at = float("-inf")
 
     def fetch(self, token: str) -> Outcome:
@@ -63,22 +65,22 @@ class Lookup:
         if not self._blocking:
             return self._ask(token)
         future = self._begin(token)
-        if isinstance(future, Future):
-            try:
-                return future.result(TIME_LIMIT)
-            except TimeoutError:
-                return self._too_slow(token, future)
-        return future
+        if future is DOWN:
+            return DOWN
+        try:
+            return future.result(TIME_LIMIT)
+        except TimeoutError:
+            return self._too_slow(token, future)
 
     async def fetch_async(self, token: str) -> Outcome:
         """As :meth:`fetch`, on an asyncio or trio event loop, which it never blocks."""
         if not self._blocking:
             return self._ask(token)
         future = self._begin(token)
-        if isinstance(future, Future):
-            await _settled(future, TIME_LIMIT)
-            return future.result() if future.done() else self._too_slow(token, future)
-        return future
+        if future is DOWN:
+            return DOWN
+        await _settled(future, TIME_LIMIT)
+        return future.result() if future.done() else self._too_slow(token, future)
 
     def later(self, call: Callable[[], None]) -> bool:
         """Run a call that may block, soon and in our own threads. Returns False, having done nothing, where too many wait."""
@@ -87,11 +89,14 @@ class Lookup:
     def _current(self) -> _Process:
         # A child of a fork inherits neither the threads nor a lock that could ever be released. Two threads that get here
         # at once may make two: the one that is lost serves those who hold it, and is gone after them.
-        if self._process.pid != os.getpid():
-            self._process = _Process()
-        return self._process
+        process = self._process
+        if process is None or process.pid != os.getpid():
+            process = self._process = _Process()
+        return process
 
     def _begin(self, token: str) -> Future[Outcome] | Down:
+        from concurrent.futures import Future
+
         process = self._current()
         with process.lock:
             if time.monotonic() < process.refuse_until:
@@ -164,6 +169,8 @@ class _Pool:
     """Daemon threads: those of concurrent.futures are joined at exit, and one hung call would keep the server from ending."""
 
     def __init__(self) -> None:
+        from queue import SimpleQueue
+
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0

@@ -5,13 +5,14 @@ ACME challenges for any WSGI app.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from acme_middleware.challenge import PREFIX
 from acme_middleware.responder import Responder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from acme_middleware.stores.base import ChallengeSource

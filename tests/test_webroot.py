@@ -289,7 +289,7 @@ class TestModes:
 def as_nobody(script):
     # The modules first: another user may have no right to read where they are.
     script = (
-        "import fcntl, os\nimport acme_middleware.stores.challenges\n"
+        "import fcntl, os, pathlib\nimport acme_middleware.errors, acme_middleware.stores.challenges\n"
         f"os.setgid({NOBODY}); os.setuid({NOBODY})\n" + textwrap.dedent(script)
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, timeout=30, capture_output=True, text=True)

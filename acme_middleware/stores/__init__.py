@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from acme_middleware.errors import StoreMisconfigured
-from acme_middleware.stores.base import ChallengeSource, Store
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from acme_middleware.errors import StoreMisconfigured
+    from acme_middleware.stores.base import ChallengeSource, Store
 
 __all__ = ["open_challenges", "open_store"]
 
@@ -31,7 +33,7 @@ def open_store(where: str | Path | Store) -> Store:
     Raises:
         StoreMisconfigured: The scheme is unknown, what follows it is wrong, or its driver is missing.
     """
-    if isinstance(where, str | Path):
+    if isinstance(where, str | os.PathLike):
         store: Store = _open(where, _STORES, "acme_middleware.stores")
         return store
     _check_object(where, "a store", ("get", "put", "delete", "scan", "check"))
@@ -51,7 +53,7 @@ def open_challenges(where: str | Path | ChallengeSource) -> ChallengeSource:
     Raises:
         StoreMisconfigured: The scheme is unknown, what follows it is wrong, or its driver is missing.
     """
-    if isinstance(where, str | Path):
+    if isinstance(where, str | os.PathLike):
         source: ChallengeSource = _open(where, _CHALLENGE_STORES, "acme_middleware.challenge_stores")
         return source
     _check_object(where, "a challenge store", ("blocking", "key_authorization"))
@@ -73,15 +75,17 @@ def _memory_challenges(url: str) -> Any:
 
 
 def _file_store(url: str) -> Any:
+    from pathlib import Path  # here, as all imports of this module: web workers pass it
+
     from acme_middleware.stores.directory import DirectoryStore
 
-    return DirectoryStore(_folder(url))
+    return DirectoryStore(Path(_folder(url)))
 
 
 def _file_challenges(url: str) -> Any:
     from acme_middleware.stores.challenges import WebrootChallengeStore
 
-    return WebrootChallengeStore(_folder(url) / "challenges", make_root=True)
+    return WebrootChallengeStore(os.path.join(_folder(url), "challenges"), make_root=True)
 
 
 def _webroot_challenges(url: str) -> Any:
@@ -114,9 +118,9 @@ _CHALLENGE_STORES: dict[str, Callable[[str], Any]] = {
 }
 
 
-def _open(where: str | Path, known: dict[str, Callable[[str], Any]], group: str) -> Any:
-    if isinstance(where, Path):
-        where = _url(where)
+def _open(where: str | os.PathLike[str], known: dict[str, Callable[[str], Any]], group: str) -> Any:
+    if isinstance(where, os.PathLike):
+        where = _url(os.fspath(where))
     scheme = where.partition(":")[0].lower() if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", where) else ""
     opener = known.get(scheme)
     if opener is None:
@@ -128,7 +132,7 @@ def _open(where: str | Path, known: dict[str, Callable[[str], Any]], group: str)
         try:
             opener = others[scheme].load()
         except ImportError as error:
-            raise StoreMisconfigured(
+            raise _misconfigured(
                 f"the store {scheme}: cannot be loaded: {error}", hint=f"it comes from {others[scheme].value}"
             ) from error
     return opener(where)
@@ -138,23 +142,23 @@ def _unknown(where: str, scheme: str, known: list[str]) -> StoreMisconfigured:
     # Not the whole URL: it may hold a password.
     schemes = ", ".join(f"{name}:" for name in known)
     if scheme in _CHALLENGE_STORES:
-        return StoreMisconfigured(
+        return _misconfigured(
             f"{scheme}: keeps tokens only, not accounts and certificates",
             hint=f"the state stores are {schemes}; {scheme}: is for ACME_CHALLENGE_STORE",
         )
     if not scheme and where.startswith(("/", ".", "~")):
-        return StoreMisconfigured(
+        return _misconfigured(
             f"the store {where!r} is a path, not a URL", hint=f"write file:{where}, or pass a Path; known schemes: {schemes}"
         )
     shown = f"{scheme}:" if scheme else repr(where.partition("@")[0])
-    return StoreMisconfigured(f"there is no store for {shown}", hint=f"the known schemes are {schemes}")
+    return _misconfigured(f"there is no store for {shown}", hint=f"the known schemes are {schemes}")
 
 
 def _check_object(where: object, what: str, needed: tuple[str, ...]) -> None:
     missing = [name for name in needed if not hasattr(where, name)]
     if missing or isinstance(where, type):
         shown = f"the class {where.__name__}" if isinstance(where, type) else f"an object of type {type(where).__name__}"
-        raise StoreMisconfigured(
+        raise _misconfigured(
             f"{shown} is not {what}" + (f": it has no {', '.join(missing)}" if missing else ""),
             hint="pass an instance, a URL such as file:///var/lib/acme-middleware, or a Path",
         )
@@ -166,15 +170,15 @@ def _rest(url: str) -> str:
 
 def _nothing_after(url: str) -> None:
     if _rest(url) not in ("", "//"):
-        raise StoreMisconfigured(f"nothing may follow memory:, but {_rest(url)!r} does", hint="there is one per process")
+        raise _misconfigured(f"nothing may follow memory:, but {_rest(url)!r} does", hint="there is one per process")
 
 
-def _folder(url: str) -> Path:
+def _folder(url: str) -> str:
     """``file:///abs``, ``file:/abs`` and ``file:relative``, percent-decoded as URLs are."""
     scheme, _, rest = url.partition(":")
     if rest.startswith("//") and rest[2:3] not in ("", "/"):
         host, _, path = rest[2:].partition("/")
-        raise StoreMisconfigured(
+        raise _misconfigured(
             f"{url!r} names a host, {host!r}: only this machine's own folders can be opened",
             hint=f"with three slashes it is a path from the root: {scheme}:///{host}/{path}".rstrip("/"),
         )
@@ -182,12 +186,12 @@ def _folder(url: str) -> Path:
     if os.name == "nt":
         path = path.removeprefix("/") if re.match(r"/[A-Za-z]:", path) else path
     if not path or "\0" in path:
-        raise StoreMisconfigured(f"{url!r} names no folder", hint=f"write {scheme}:///var/lib/acme-middleware")
-    return Path(path)
+        raise _misconfigured(f"{url!r} names no folder", hint=f"write {scheme}:///var/lib/acme-middleware")
+    return path
 
 
-def _url(path: Path) -> str:
-    return "file:" + ("//" if path.is_absolute() and os.name != "nt" else "") + str(path).replace("%", "%25")
+def _url(path: str) -> str:
+    return "file:" + ("//" if path.startswith("/") else "") + path.replace("%", "%25")
 
 
 def _django(name: str, url: str) -> Any:
@@ -195,7 +199,11 @@ def _django(name: str, url: str) -> Any:
     try:
         from django_acme_middleware import stores
     except ModuleNotFoundError as error:
-        raise StoreMisconfigured(
-            f"the store django: needs {error.name}", hint="pip install 'acme-middleware[django]'"
-        ) from error
+        raise _misconfigured(f"the store django: needs {error.name}", hint="pip install 'acme-middleware[django]'") from error
     return getattr(stores, name)(alias)
+
+
+def _misconfigured(message: str, *, hint: str) -> StoreMisconfigured:
+    from acme_middleware.errors import StoreMisconfigured  # imported for an error only: every web worker passes here
+
+    return StoreMisconfigured(message, hint=hint)

@@ -12,15 +12,20 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from acme_middleware.challenge import PREFIX, is_token
-from acme_middleware.errors import StoreMisconfigured, StoreUnavailable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from acme_middleware.errors import StoreMisconfigured, StoreUnavailable
 
 __all__ = ["ThumbprintChallengeSource", "WebrootChallengeStore"]
 
 # RFC 8555 section 8.1: token || "." || base64url(SHA-256 thumbprint): 128 + 1 + 43 at most. The rest is for white space.
 FILE_CAP = 256
+FOLDER_MODE, FILE_MODE = 0o755, 0o644
 EXPIRY = ".expires-"
 UNDER_WAY = ".acme-middleware-"
 UNDER_WAY_LIMIT = 60.0
@@ -55,13 +60,21 @@ class WebrootChallengeStore:
     blocking = False
 
     def __init__(self, root: str | Path, *, make_root: bool = False) -> None:
-        self.root = Path(root).absolute()
+        # Strings, not Paths: joining those would be most of the time that an answer takes, and of what importing this takes.
+        self._root = os.path.abspath(root)
         self._make_root = make_root
-        self._folder = self.root / PREFIX.strip("/")
-        self._prefix = f"{self._folder}{os.sep}"  # a str: joining Paths would be most of the time that an answer takes
+        self._folder = os.path.join(self._root, *PREFIX.strip("/").split("/"))
+        self._prefix = self._folder + os.sep
 
     def __repr__(self) -> str:
-        return f"WebrootChallengeStore({str(self.root)!r})"
+        return f"WebrootChallengeStore({self._root!r})"
+
+    @property
+    def root(self) -> Path:
+        """The folder that is served as ``/``, absolute."""
+        from pathlib import Path
+
+        return Path(self._root)
 
     def key_authorization(self, token: str) -> str | None:
         try:
@@ -117,9 +130,9 @@ class WebrootChallengeStore:
     def _make_folders(self) -> None:
         if self._make_root:
             for folder in [*reversed(self.root.parents), self.root]:
-                _make_folder(folder)
-        for folder in (self._folder.parent, self._folder):
-            _make_folder(folder)
+                _make_folder(str(folder))
+        for path in (os.path.dirname(self._folder), self._folder):
+            _make_folder(path)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -145,43 +158,50 @@ class WebrootChallengeStore:
                     if self._expired(token):
                         self._remove_pair(token)
                 elif entry.name.startswith(UNDER_WAY) and entry.stat(follow_symlinks=False).st_mtime < now - UNDER_WAY_LIMIT:
-                    Path(entry.path).unlink(missing_ok=True)  # its writer was killed
+                    _unlink(entry.path)  # its writer was killed
 
     def _remove_pair(self, token: str) -> None:
         # The token first, for the same reason that it is written last.
-        Path(self._prefix + token).unlink(missing_ok=True)
-        Path(self._prefix + EXPIRY + token).unlink(missing_ok=True)
+        _unlink(self._prefix + token)
+        _unlink(self._prefix + EXPIRY + token)
 
     def _write(self, name: str, content: bytes, *, expires: float | None = None) -> None:
         """Write a file so that nobody sees half of it: under a name that is no token, then renamed."""
         temporary = f"{self._prefix}{UNDER_WAY}{secrets.token_hex(8)}"
-        descriptor = os.open(temporary, _WRITE, 0o644)
+        descriptor = os.open(temporary, _WRITE, FILE_MODE)
         try:
             with open(descriptor, "wb") as file:
-                os.fchmod(descriptor, 0o644)
+                os.fchmod(descriptor, FILE_MODE)
                 file.write(content)
             if expires is not None:
                 os.utime(temporary, (expires, expires))
             os.replace(temporary, self._prefix + name)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            _unlink(temporary)
             raise
 
     def _failure(self, verb: str, error: OSError) -> StoreMisconfigured | StoreUnavailable:
+        from acme_middleware.errors import StoreMisconfigured, StoreUnavailable  # for an error only: web workers pass here
+
         message = f"cannot {verb} {self._folder}: {error.strerror}"
         if error.errno not in _NEEDS_SOMEBODY:
             return StoreUnavailable(message)
-        if error.errno == errno.ENOENT and not self.root.exists():
-            return StoreMisconfigured(f"there is no folder {self.root}", hint="make it, or correct the store's URL")
+        if error.errno == errno.ENOENT and not os.path.exists(self._root):
+            return StoreMisconfigured(f"there is no folder {self._root}", hint="make it, or correct the store's URL")
         return StoreMisconfigured(message, hint="the commands must be able to write there, and the web workers to read")
 
 
-def _make_folder(folder: Path) -> None:
-    if folder.is_dir():
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _make_folder(folder: str) -> None:
+    if os.path.isdir(folder):
         return
     with suppress(FileExistsError):  # another command made it just now
-        folder.mkdir(0o755)
-        folder.chmod(0o755)  # the umask may have taken the web workers' right to enter
+        os.mkdir(folder, FOLDER_MODE)
+        os.chmod(folder, FOLDER_MODE)  # the umask may have taken the web workers' right to enter
 
 
 class ThumbprintChallengeSource:
@@ -202,6 +222,8 @@ class ThumbprintChallengeSource:
 
     def __init__(self, thumbprint: str) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]{43}", thumbprint):
+            from acme_middleware.errors import StoreMisconfigured
+
             raise StoreMisconfigured(
                 f"{thumbprint!r} is no thumbprint of an account's key",
                 hint="it is 43 letters, digits, - and _, with no = at the end: base64url(SHA-256(JWK)), RFC 7638",
