@@ -15,11 +15,11 @@ PATIENCE = 10.0
 
 @contextmanager
 def about(path: Path) -> Iterator[None]:
-    """Name the path in an OSError of a call that was given a file descriptor."""
+    """Name the path in an OSError of a call that was given a file descriptor, or a name relative to one."""
     try:
         yield
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None or not os.path.isabs(os.fsdecode(error.filename)):
             error.filename = str(path)
         raise
 

@@ -168,8 +168,10 @@ class _File:
         path = directory / self.name
         try:
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
-            return False
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                return False
+            raise
         with open(file, "rb") as opened, _files.about(path):
             found = os.fstat(file)
             kept = (
@@ -196,7 +198,8 @@ def _publish(lineage: Path, files: list[_File]) -> Published:
     os.rename(fresh, directory)
     _files.sync_folder(lineage)
     link = lineage / ".current"
-    os.symlink(directory.name, link)
+    with _files.about(link):
+        os.symlink(directory.name, link)
     os.replace(link, current)
     _files.sync_folder(lineage)
     _prune(lineage)
@@ -261,20 +264,25 @@ def _versions(lineage: Path) -> list[int]:
 
 def _sweep(lineage: Path, shown: Path | None) -> None:
     """Remove what a killed or failed publisher left: half a version, a link, or a whole version that was never shown."""
+    last = int(shown.name) if shown and shown.name.isdigit() else 0
+    never_shown = {str(number) for number in _versions(lineage) if number > last}
     for entry in os.listdir(lineage):
-        path = lineage / entry
-        if entry.startswith(".new-"):
-            shutil.rmtree(path)
-        elif entry == ".current":
-            path.unlink()
-        elif entry.isascii() and entry.isdigit() and int(entry) > (int(shown.name) if shown and shown.name.isdigit() else 0):
-            shutil.rmtree(path)
+        if entry == ".current" or entry.startswith(".new-") or entry in never_shown:
+            _remove(lineage / entry)
 
 
 def _prune(lineage: Path) -> None:
     for number in _versions(lineage)[:-KEPT]:
         try:
-            shutil.rmtree(lineage / str(number))
+            _remove(lineage / str(number))
         except OSError as error:
             # The new certificate is in place; the next publication tries again.
             log.warning("cannot remove the old version %s: %s", lineage / str(number), error.strerror)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        with _files.about(path):
+            shutil.rmtree(path)
+    else:
+        path.unlink()  # a link that somebody planted goes, and what it leads to stays
