@@ -1,5 +1,6 @@
 """Requests over sockets to gunicorn and uvicorn, with several workers, issuing in another process."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -228,3 +229,23 @@ def test_a_wrong_scheme_keeps_the_server_from_starting_and_says_what_to_write():
         uvicorn("plain_apps:asgi", env={"CHALLENGES": "postgres://user:secret@host/x"}),
     ):
         pytest.fail("it started")
+
+
+@pytest.mark.parametrize("kind", ["folder", "FIFO", "link", "5 MB", "empty"])
+def test_what_is_no_token_file_is_the_apps_at_once(surface, kind):
+    hostile = open_challenges(surface.url).root / ".well-known" / "acme-challenge" / f"hostile-{kind.replace(' ', '')}"
+    {
+        "folder": hostile.mkdir,
+        "FIFO": lambda: os.mkfifo(hostile),
+        "link": lambda: hostile.symlink_to("/etc/hostname"),
+        "5 MB": lambda: hostile.write_bytes(b"x" * 5_000_000),
+        "empty": hostile.touch,
+    }[kind]()
+    assert from_app(surface.get(PREFIX + hostile.name, limit=2))
+
+
+def test_another_clients_file_is_answered_without_its_newline(surface):
+    foreign = open_challenges(surface.url).root / ".well-known" / "acme-challenge" / "foreign"
+    foreign.write_text("foreign.thumbprint\n")
+    reply = surface.get(PREFIX + "foreign")
+    assert (reply.body, reply.header("Content-Length")) == (b"foreign.thumbprint", "18")
