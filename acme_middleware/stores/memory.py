@@ -96,15 +96,16 @@ class MemoryChallengeStore:
             self._presented.pop(token, None)
 
     def log_fetch(self, token: str, fetch: Fetch) -> None:
-        # A token that went between its answer and this call must not come back: nothing would ever sweep it.
-        found = self._living(token)
-        if found:
-            found.fetches.append(fetch)
+        with self._lock:
+            # A token that went between its answer and this call must not come back: nothing would ever sweep it.
+            found = self._living(token)
+            if found:
+                found.fetches.append(fetch)
 
     def fetches(self, token: str) -> list[Fetch]:
-        found = self._living(token)
-        # In one step: iterating would fail when a worker thread logs a fetch meanwhile.
-        return list(found.fetches.copy()) if found else []
+        with self._lock:
+            found = self._living(token)
+            return list(found.fetches) if found else []
 
     def _living(self, token: str) -> _Presented | None:
         found = self._presented.get(token)

@@ -370,3 +370,17 @@ def test_a_user_without_rights_is_told_whose_they_are(public_tmp, made, method, 
 def test_an_absent_record_is_expected_absent_while_its_folder_is_missing_too(store):
     version = store.put(key("account", "le", "default"), b"first", expect=Expect.ABSENT)
     assert store.get(key("account", "le", "default")).version == version
+
+
+def test_where_there_is_no_posix_all_can_be_imported():
+    importing = program(
+        """
+        import importlib, sys
+        for name in ("fcntl", "grp", "pwd"):
+            sys.modules[name] = None
+        for name in ("stores.directory", "stores.memory", "lease", "deploy.publish", "deploy.snapshot"):
+            importlib.import_module("acme_middleware." + name)
+        print("imported")
+        """
+    )
+    assert importing.communicate(timeout=60)[0] == "imported\n"
