@@ -26,7 +26,7 @@ from acme_middleware.errors import (
 from acme_middleware.issuance import certificate, keys, renewal
 from acme_middleware.issuance.accounts import forget_account, open_account
 from acme_middleware.issuance.records import CertificateRecord, OrderRecord, RenewalWindow, order_key
-from acme_middleware.issuance.validation import validate
+from acme_middleware.issuance.validation import forget_tokens, validate
 from acme_middleware.options import Options
 from acme_middleware.protocol import directory as acme_directory
 from acme_middleware.protocol import order as acme_order
@@ -147,6 +147,7 @@ class Ordering:
             trusted=self.authority.trusted,
             account_url=account_url,
             profile=profile,
+            order_url=order.url,
             key_type=self.options.key_type,
             issued_at=datetime.now(UTC),
             key_pem=record.key_pem,
@@ -195,9 +196,14 @@ class Ordering:
             key_pem=self._key(previous),
         )
         saved = OrderRecord.read(self.store, where)
-        if saved is not None and replace(saved, url="", key_pem=fresh.key_pem) == fresh:
+        known = saved is not None and (saved.ca, saved.account_url) == (fresh.ca, fresh.account_url)
+        # A run that died between saving the certificate and deleting the order left one that brings nothing new.
+        if saved is not None and known and not (previous and saved.url == previous.order_url):
             order = self._resumable(saved.url)
-            if order is not None:
+            same = replace(saved, url="", key_pem=fresh.key_pem) == fresh
+            if order is not None and not (same and order.status == "pending"):
+                forget_tokens(self.network, order, self.challenges)
+            if order is not None and same and order.status != "invalid":
                 self.emit(events.OrderReady(name=self.lineage, names=fresh.names, profile=profile, resumed=True))
                 return order, saved
         self.still_ours()
@@ -209,12 +215,11 @@ class Ordering:
 
     def _resumable(self, url: str) -> Order | None:
         try:
-            order = acme_order.fetch_order(self.network, url)
+            return acme_order.fetch_order(self.network, url)
         except CARefused as error:
             if error.status >= 500 or error.status == 429 or error.problem.type == "accountDoesNotExist":
                 raise
             return None  # expired, and forgotten by the CA
-        return None if order.status == "invalid" else order
 
     def _place(self, wanted: Sequence[Identifier], profile: str, account_url: str, previous: CertificateRecord | None) -> Order:
         replaces = ""

@@ -85,7 +85,7 @@ class OrderRecord(Stored):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateRecord(Stored):
-    """A certificate with its key and chain, and how it was asked for."""
+    """A certificate with its key and chain, and how it was asked for. ``order_url`` is the order that brought it."""
 
     name: str
     names: tuple[str, ...]
@@ -98,6 +98,7 @@ class CertificateRecord(Stored):
     key_pem: str = field(repr=False)
     cert_pem: str
     chain_pem: str
+    order_url: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from acme_middleware import events
 from acme_middleware.challenge import PREFIX, is_token
-from acme_middleware.errors import ConfigurationError, UnexpectedAnswer, ValidationFailed
+from acme_middleware.errors import CARefused, ConfigurationError, UnexpectedAnswer, ValidationFailed
 from acme_middleware.issuance.self_check import Finding, check
 from acme_middleware.options import Options
 from acme_middleware.protocol.network import Network
@@ -68,31 +68,59 @@ def validate(
         CAUnreachable, CARefused, UnexpectedAnswer: as the protocol does.
     """
     authorizations = [fetch_authorization(network, url) for url in order.authorizations]
+    try:
+        return _validate(network, order, authorizations, challenges, options, lineage, emit, still_ours)
+    finally:
+        # All of the order's tokens, those of names that are valid by now too: a run that was killed may have left them.
+        _remove_tokens(authorizations, challenges)
+
+
+def forget_tokens(network: Network, order: Order, challenges: ChallengeSource) -> None:
+    """Remove the tokens that a run which was killed had presented for an order."""
+    for url in order.authorizations:
+        try:
+            _remove_tokens([fetch_authorization(network, url)], challenges)
+        except CARefused:
+            # The CA has forgotten the authorization already. Its token ends with its time to live.
+            continue
+
+
+def _remove_tokens(authorizations: Sequence[Authorization], challenges: ChallengeSource) -> None:
+    if isinstance(challenges, ChallengeStore):
+        for authorization in authorizations:
+            challenge = authorization.challenge(TYPE)
+            if challenge is not None and is_token(challenge.token):
+                challenges.remove(challenge.token)
+
+
+def _validate(
+    network: Network,
+    order: Order,
+    authorizations: Sequence[Authorization],
+    challenges: ChallengeSource,
+    options: Options,
+    lineage: str,
+    emit: events.Listener,
+    still_ours: Callable[[], None],
+) -> Order:
     # Only what is pending needs an answer: a valid authorization may be old, and list other types than ours.
     pending = [_choose(network, entry) for entry in authorizations if entry.status == "pending"]
     refused = [entry for entry in authorizations if entry.status not in ("pending", "valid")]
     if refused:
         raise _failed(refused[0], None, None)
-    presented: list[_Pending] = []
-    try:
-        for entry in pending:
-            presented.append(entry)
-            _present(challenges, entry)
-            emit(events.Presented(name=lineage, identifier=entry.name))
-        _self_check(pending, options, lineage, emit)
-        for entry in pending:
-            still_ours()
-            say_ready(network, entry.challenge)
-        order = wait_for_order(network, order.url, while_in=("pending",))
-        if order.status == "invalid":
-            raise _why(network, order, pending, challenges)
-        for entry in pending:
-            emit(events.Validated(name=lineage, identifier=entry.name, fetches=_count(challenges, entry)))
-        return order
-    finally:
-        if isinstance(challenges, ChallengeStore):
-            for entry in presented:
-                challenges.remove(entry.challenge.token)
+    for entry in pending:
+        _present(challenges, entry)
+        emit(events.Presented(name=lineage, identifier=entry.name))
+    _self_check(pending, options, lineage, emit)
+    for entry in pending:
+        still_ours()
+        say_ready(network, entry.authorization, entry.challenge)
+    order = wait_for_order(network, order.url, while_in=("pending",))
+    if order.status == "invalid":
+        raise _why(network, order, pending, challenges)
+    for entry in pending:
+        emit(events.Validated(name=lineage, identifier=entry.name, fetches=_count(challenges, entry)))
+    return order
 
 
 def _choose(network: Network, authorization: Authorization) -> _Pending:

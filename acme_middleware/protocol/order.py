@@ -14,7 +14,7 @@ from typing import Any
 
 from josepy.b64 import b64encode
 
-from acme_middleware.errors import CAUnreachable, Problem, UnexpectedAnswer
+from acme_middleware.errors import CARefused, CAUnreachable, Problem, UnexpectedAnswer
 from acme_middleware.protocol.directory import Directory
 from acme_middleware.protocol.identifier import Identifier
 from acme_middleware.protocol.network import Network
@@ -31,10 +31,11 @@ PATIENCE = 180.0
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One way to validate an identifier. ``token`` is "" where the type has none."""
+    """One way to validate an identifier. ``token`` is "" where the type has none, ``status`` where the CA did not say."""
 
     type: str
     url: str
+    status: str
     token: str
     problem: Problem | None
 
@@ -109,6 +110,7 @@ def fetch_authorization(network: Network, url: str) -> Authorization:
             Challenge(
                 challenge["type"],
                 challenge["url"],
+                challenge["status"] if isinstance(challenge.get("status"), str) else "",
                 challenge["token"] if isinstance(challenge.get("token"), str) else "",
                 problem_from(challenge["error"]) if challenge.get("error") else None,
             )
@@ -118,9 +120,21 @@ def fetch_authorization(network: Network, url: str) -> Authorization:
     )
 
 
-def say_ready(network: Network, challenge: Challenge) -> None:
-    """Tell the CA that a challenge can be validated now (RFC 8555 section 7.5.1)."""
-    network.post(challenge.url, {}, idempotent=True)
+def say_ready(network: Network, authorization: Authorization, challenge: Challenge) -> None:
+    """
+    Tell the CA that a challenge can be validated now (RFC 8555 section 7.5.1).
+
+    Not where it was told already: a run that was killed may have done so, and CAs refuse to hear it twice.
+    """
+    if challenge.status == "processing":
+        return
+    try:
+        network.post(challenge.url, {}, idempotent=True)
+    except CARefused:
+        # The first of two requests may have arrived although its answer was lost.
+        now = fetch_authorization(network, authorization.url).challenge(challenge.type)
+        if now is None or now.status in ("", "pending"):
+            raise
 
 
 def wait_for_order(network: Network, url: str, *, while_in: Sequence[str], patience: float = PATIENCE) -> Order:
