@@ -151,6 +151,42 @@ def test_a_fault_at_any_system_call_leaves_a_whole_pair_and_is_mended_by_the_nex
     assert failed > 30
 
 
+def test_everything_is_on_the_disk_before_the_link_turns(tmp_path, pairs, monkeypatch):
+    publish(tmp_path, NAME, lambda: pairs[0])
+    done, opened = [], {}
+
+    def watch(name):
+        real = getattr(os, name)
+
+        def call(first, *args, **kwargs):
+            result = real(first, *args, **kwargs)
+            if name == "open":
+                opened[result] = Path(first).name
+            elif isinstance(first, int):
+                done.append((name, opened[first]))
+            else:
+                done.append((name, *(Path(path).name for path in (first, *args) if not isinstance(path, int))))
+            return result
+
+        monkeypatch.setattr(os, name, call)
+
+    for name in ("open", "mkdir", "write", "fchown", "fchmod", "fsync", "chmod", "rename", "symlink", "replace"):
+        watch(name)
+    publish(tmp_path, NAME, lambda: pairs[1])
+    files = ["privkey.pem", "cert.pem", "chain.pem", "fullchain.pem", "bundle.pem"]
+    assert [call for call in done if call[0] != "chmod" and call != ("mkdir", NAME)] == [
+        ("mkdir", ".new-2"),
+        ("fsync", NAME),
+        *((step, file) for file in files for step in ("write", "fchown", "fchmod", "fsync")),
+        ("fsync", ".new-2"),
+        ("rename", ".new-2", "2"),
+        ("fsync", NAME),
+        ("symlink", "2", ".current"),
+        ("replace", ".current", "current"),
+        ("fsync", NAME),
+    ]
+
+
 def test_a_fault_during_the_very_first_publication_leaves_no_current(tmp_path, pairs):
     with pytest.MonkeyPatch.context() as patch:
         made = Disk(patch)

@@ -95,8 +95,8 @@ class DirectoryStore:
 
     def scan(self, prefix: str) -> Iterator[tuple[str, Record]]:
         with self._explained():
-            keys = sorted(key for key in self._keys(prefix) if key.startswith(prefix))
-        return self._read_all(keys)
+            found = sorted(found for found in self._find(prefix) if found[0].startswith(prefix))
+        return self._read_all(found)
 
     def check(self, *, writable: bool) -> None:
         """
@@ -125,13 +125,11 @@ class DirectoryStore:
             raise ValueError(f"{key!r} is no key; make keys with acme_middleware.stores.base.key()")
         return self.path.joinpath(kind, *(part + FOLDER_MARK for part in parts[:-1]), parts[-1])
 
-    def _read(self, place: Path) -> Record | None:
+    def _read(self, place: str | Path) -> Record | None:
         try:
-            file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            version, newline, value = _files.read(place).partition(b"\n")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        with open(file, "rb") as opened, _files.about(place):
-            version, newline, value = opened.read().partition(b"\n")
         if not (newline and VERSION.fullmatch(version)):
             raise StoreMisconfigured(
                 f"{place} is no record: its first line is no version",
@@ -140,10 +138,12 @@ class DirectoryStore:
             )
         return Record(value, version.decode())
 
-    def _read_all(self, keys: list[str]) -> Iterator[tuple[str, Record]]:
-        for key in keys:
-            with self._explained():
-                record = self._read(self._place(key))
+    def _read_all(self, found: list[tuple[str, str]]) -> Iterator[tuple[str, Record]]:
+        for key, place in found:
+            try:
+                record = self._read(place)
+            except OSError as error:
+                raise self._explain(error) from error
             if record is not None:  # deleted since the folder was listed
                 yield key, record
 
@@ -157,25 +157,25 @@ class DirectoryStore:
             return []
         return [name for name in names if name.startswith(kind) and KIND.fullmatch(name) and name not in PUBLIC]
 
-    def _keys(self, prefix: str) -> Iterator[str]:
-        folders = [(kind + "/", self.path / kind) for kind in self._kinds(prefix)]
+    def _find(self, prefix: str) -> Iterator[tuple[str, str]]:
+        """The keys and paths of the records in every folder where keys with the prefix may be."""
+        folders = [(kind + "/", str(self.path / kind)) for kind in self._kinds(prefix)]
         while folders:
             above, folder = folders.pop()
             if not (above.startswith(prefix) or prefix.startswith(above)):
                 continue
             try:
-                entries = os.scandir(folder)
+                names = os.listdir(folder)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            with entries:
-                for entry in entries:
-                    name = entry.name.removesuffix(FOLDER_MARK)
-                    if not PART.fullmatch(name):
-                        continue
-                    if name == entry.name:
-                        yield above + name
-                    else:
-                        folders.append((above + name + "/", folder / entry.name))
+            for name in names:
+                part = name.removesuffix(FOLDER_MARK)
+                if not PART.fullmatch(part):
+                    continue
+                if part == name:
+                    yield above + part, f"{folder}/{name}"
+                else:
+                    folders.append((f"{above}{part}/", f"{folder}/{name}"))
 
     def _meet(self, key: str, place: Path, expect: str | Expect) -> None:
         if expect is Expect.ANY:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from acme_middleware.errors import Conflict
-from acme_middleware.stores.base import Expect, Store, key
+from acme_middleware.stores.base import Expect, Record, Store, key
 from acme_middleware.testing.threads import together
 
 Reopen = Callable[[], Store]
@@ -84,17 +84,13 @@ class StoreContract:
     def test_writing_without_expectation_replaces(self, store: Store) -> None:
         first = store.put(KEY, b"old")
         second = store.put(KEY, b"new")
-        record = store.get(KEY)
-        assert record is not None
-        assert (record.value, record.version) == (b"new", second)
+        assert store.get(KEY) == Record(b"new", second)
         assert first != second
 
     def test_a_write_over_the_version_that_was_read_succeeds(self, store: Store) -> None:
         version = store.put(KEY, b"old")
         version = store.put(KEY, b"new", expect=version)
-        record = store.get(KEY)
-        assert record is not None
-        assert (record.value, record.version) == (b"new", version)
+        assert store.get(KEY) == Record(b"new", version)
 
     @pytest.mark.parametrize("same_value", [True, False], ids=["the same value again", "another value"])
     def test_a_write_over_an_older_version_conflicts_and_changes_nothing(self, store: Store, same_value: bool) -> None:
@@ -102,9 +98,7 @@ class StoreContract:
         new = store.put(KEY, b"old" if same_value else b"new")
         with pytest.raises(Conflict) as caught:
             store.put(KEY, b"late", expect=old)
-        record = store.get(KEY)
-        assert record is not None
-        assert (record.value, record.version) == (b"old" if same_value else b"new", new)
+        assert store.get(KEY) == Record(b"old" if same_value else b"new", new)
         assert caught.value.key == KEY
 
     def test_a_write_over_a_version_that_is_gone_conflicts(self, store: Store) -> None:
@@ -118,14 +112,10 @@ class StoreContract:
         version = store.put(KEY, b"first", expect=Expect.ABSENT)
         with pytest.raises(Conflict):
             store.put(KEY, b"second", expect=Expect.ABSENT)
-        record = store.get(KEY)
-        assert record is not None
-        assert (record.value, record.version) == (b"first", version)
+        assert store.get(KEY) == Record(b"first", version)
         store.delete(KEY)
-        store.put(KEY, b"third", expect=Expect.ABSENT)
-        record = store.get(KEY)
-        assert record is not None
-        assert record.value == b"third"
+        version = store.put(KEY, b"third", expect=Expect.ABSENT)
+        assert store.get(KEY) == Record(b"third", version)
 
     def test_delete_says_whether_there_was_something(self, store: Store) -> None:
         assert store.delete(KEY) is False
@@ -250,9 +240,7 @@ class StoreContract:
         other = reopen()
         for number in range(5):
             version = store.put(KEY, b"%d" % number)
-            record = other.get(KEY)
-            assert record is not None
-            assert (record.value, record.version) == (b"%d" % number, version)
+            assert other.get(KEY) == Record(b"%d" % number, version)
         other.delete(KEY)
         assert store.get(KEY) is None
 

@@ -285,6 +285,27 @@ def test_a_failing_disk_keeps_the_old_record_and_says_so(store, monkeypatch, ste
     assert not (store.path / ".new").exists()
 
 
+def test_a_record_is_on_the_disk_before_it_is_shown_and_the_folder_after(store, monkeypatch):
+    store.put(KEY, b"old")
+    done, opened = [], {}
+    real_open, real_fsync, real_rename, real_unlink = os.open, os.fsync, os.rename, os.unlink
+
+    def watched_open(path, *args, **kwargs):
+        file = real_open(path, *args, **kwargs)
+        opened[file] = Path(path).name
+        return file
+
+    monkeypatch.setattr(os, "open", watched_open)
+    monkeypatch.setattr(os, "fsync", lambda file: (real_fsync(file), done.append(("fsync", opened[file]))))
+    monkeypatch.setattr(os, "rename", lambda *paths: (real_rename(*paths), done.append(("rename", Path(paths[1]).name))))
+    store.put(KEY, b"new")
+    assert done == [("fsync", ".new"), ("rename", "example.com"), ("fsync", "certificate")]
+    done.clear()
+    monkeypatch.setattr(os, "unlink", lambda path: (real_unlink(path), done.append(("unlink", Path(path).name))))
+    store.delete(KEY)
+    assert done == [("unlink", "example.com"), ("fsync", "certificate")]
+
+
 def test_a_disk_that_takes_a_few_bytes_at_a_time_gets_them_all(store, monkeypatch):
     real = os.write
     with monkeypatch.context() as patch:
