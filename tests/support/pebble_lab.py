@@ -249,4 +249,4 @@ def verify(current: Path, root_pem: str, *, tmp: Path) -> str:
 
 def site_app(site_store: str) -> App:
     """The site itself: our middleware over an app that knows no page."""
-    return AcmeMiddleware(app_404, store=site_store)  # type: ignore[arg-type, return-value]  # WSGI's own types are stricter
+    return AcmeMiddleware(app_404, store=site_store)
