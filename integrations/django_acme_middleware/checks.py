@@ -16,9 +16,10 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 from django.utils.module_loading import import_string
 
-from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, StoreMisconfigured, StoreUnavailable
+from acme_middleware.errors import ConfigurationError, StoreMisconfigured, StoreUnavailable
 from acme_middleware.options import Options
 from acme_middleware.stores import open_challenges, open_store
+from acme_middleware.stores.memory import MemoryChallengeStore, MemoryStore
 from django_acme_middleware import conf
 from django_acme_middleware.middleware import AcmeMiddleware
 from django_acme_middleware.stores import DjangoChallengeStore, DjangoStore
@@ -31,7 +32,8 @@ def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
     try:
         conf.options()
     except ConfigurationError as error:
-        return [Error(_sentence(error), hint=error.hint, id="acme_middleware.E001")]
+        text = str(error)
+        return [Error(f"{text[:1].upper()}{text[1:]}.", hint=error.hint, id="acme_middleware.E001")]
     return []
 
 
@@ -65,21 +67,22 @@ def check_stores(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     options = _options()
     if options is None:
         return []
-    found: list[CheckMessage] = []
+    found: dict[tuple[str, str], CheckMessage] = {}  # one per setting: both stores are usually opened by the same
     for name, value, open_it in _stores(options):
-        if isinstance(value, str) and value.startswith("memory:"):
-            found.append(
-                Warning(
-                    f"{name} is in memory: what `manage.py issuecert` presents there, no web worker can answer.",
-                    hint=f'Set {name} to "django:" for the site\'s database, or to "file:" and a folder that all workers read.',
-                    id="acme_middleware.W003",
-                )
-            )
         try:
-            open_it(value)
+            store = open_it(value)
         except StoreMisconfigured as error:
-            found.append(Error(f"{name}: {_sentence(error)}", hint=error.hint, id="acme_middleware.E002"))
-    return found
+            wrong = Error(f"{name}: {error}.", hint=error.hint, id="acme_middleware.E002")
+            found.setdefault((name, "E002"), wrong)
+            continue
+        if isinstance(store, (MemoryStore, MemoryChallengeStore)):
+            alone = Warning(
+                f"{name} is in memory: what `manage.py issuecert` presents there, no web worker can answer.",
+                hint=f'Set {name} to "django:" for the site\'s database, or to "file:" and a folder that all workers read.',
+                id="acme_middleware.W003",
+            )
+            found.setdefault((name, "W003"), alone)
+    return list(found.values())
 
 
 def check_tables(
@@ -105,7 +108,7 @@ def check_tables(
                 store.fetches("check")
         except (StoreMisconfigured, StoreUnavailable) as error:
             check_id = "acme_middleware.W004" if isinstance(error, StoreMisconfigured) else "acme_middleware.W005"
-            found.setdefault(store.database, Warning(f"{name}: {_sentence(error)}", hint=error.hint, id=check_id))
+            found.setdefault(store.database, Warning(f"{name}: {error}.", hint=error.hint, id=check_id))
     return list(found.values())
 
 
@@ -131,8 +134,3 @@ def _is_ours(path: str) -> bool:
     except ImportError:
         return False  # Django itself reports it
     return isinstance(found, type) and issubclass(found, AcmeMiddleware)
-
-
-def _sentence(error: AcmeMiddlewareError) -> str:
-    text = str(error)
-    return text[:1].upper() + text[1:] + "."
