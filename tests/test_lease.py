@@ -195,8 +195,9 @@ def test_a_forked_child_neither_uses_nor_ends_its_parents_lease(store, run):
                 except LeaseLost:
                     raise SystemExit(7)
             status = os.waitpid(child, 0)[1]
+            state = json.loads(store.get("lock/example.com").value)["state"]
             held.check()
-            print(os.waitstatus_to_exitcode(status), json.loads(store.get("lock/example.com").value)["state"], flush=True)
+            print(os.waitstatus_to_exitcode(status), state, flush=True)
         """,
         "-Wignore::DeprecationWarning",  # for forking a process with threads, which is what is tried here
     )

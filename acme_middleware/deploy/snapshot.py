@@ -83,20 +83,19 @@ def read(certificate: str | os.PathLike[str], key: str | os.PathLike[str], *, pa
     deadline = time.monotonic() + patience
     while True:
         try:
-            before = version(certificate, key)
+            # Before the files are read: if they change meanwhile, the next comparison finds it out.
+            found = version(certificate, key)
             # From the real paths: the link that both go through may turn between the first and the second.
-            snapshot = Snapshot(_read(before[0][0]), _read(before[1][0]), before)
+            snapshot = Snapshot(_read(found[0][0]), _read(found[1][0]), found)
             snapshot.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
-            if version(certificate, key) == before:
-                return snapshot
-            problem = f"{certificate} and {key} change all the time"
-            cause: Exception | None = None
+            return snapshot
         except (OSError, ValueError) as error:  # SSLError is an OSError
             cause = error
-            problem = _problem(certificate, key, error)
         if time.monotonic() >= deadline:
             raise ConfigurationError(
-                problem, hint="name a certificate file (with its chain) and the file of its key", path=str(certificate)
+                _problem(certificate, key, cause),
+                hint="name a certificate file (with its chain) and the file of its key",
+                path=str(certificate),
             ) from cause
         time.sleep(PAUSE)
 
@@ -108,7 +107,7 @@ def _problem(certificate: str | os.PathLike[str], key: str | os.PathLike[str], e
         return f"{os.fspath(certificate)} and {os.fspath(key)} are no certificate and key in PEM"
     if isinstance(error, OSError):
         return f"cannot read {error.filename or os.fspath(certificate)}: {error.strerror}"
-    return f"{os.fspath(key)}: {error}"
+    return str(error)
 
 
 def _file(path: str | os.PathLike[str]) -> File:
@@ -122,7 +121,7 @@ def _read(path: str) -> bytes:
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)), "rb") as file:
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
-        raise ValueError("is far too long for a certificate or a key")
+        raise ValueError(f"{path} is far too long for a certificate or a key")
     return data
 
 
