@@ -233,11 +233,13 @@ class DjangoChallengeStore(_Database):
         address, agent = (text.replace("\0", "") for text in (fetch.address, fetch.agent))  # PostgreSQL takes no NUL
         row = Fetch(token=token, at=fetch.at, address=address[:MAX_ADDRESS], agent=agent[:MAX_AGENT])
         with self._use(writing="a fetch") as alias:
+            ours = Fetch.objects.using(alias).filter(token=token)
+            if ours.count() >= FETCHES_KEPT:
+                return  # the first ones are kept, so that who fetches on and on costs no writes
+            ours.bulk_create([row])
+            # Looked at afterwards: whenever a removal comes in between, one of the two sees the other's work.
             if not _valid(alias, token).exists():
-                return  # removed after it was answered: nobody asks any more
-            # The first ones are kept, so that who fetches on and on costs no writes.
-            if Fetch.objects.using(alias).filter(token=token).count() < FETCHES_KEPT:
-                Fetch.objects.using(alias).bulk_create([row])
+                _delete(ours, alias)
 
     def fetches(self, token: str) -> list[base.Fetch]:
         with self._use() as alias:
