@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import binascii
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,8 @@ from josepy.jwk import JWK, JWKEC
 from acme_middleware.errors import CARefused, ConfigurationError, TermsNotAgreed
 from acme_middleware.protocol.directory import Directory
 from acme_middleware.protocol.network import Network
+
+BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +92,14 @@ def register(
 
 
 def _bind(directory: Directory, key: JWK, external: ExternalAccount) -> dict[str, Any]:
-    try:
-        binding: dict[str, Any] = messages.ExternalAccountBinding.from_data(
-            key.public_key(),
-            external.kid,
-            # Pasted keys come padded or not, and in either alphabet; the library wants base64url without padding.
-            external.hmac_key.strip().rstrip("=").replace("+", "-").replace("/", "_"),
-            messages.Directory({"newAccount": directory.new_account}),
-        )
-    except (ValueError, TypeError, binascii.Error):
-        # Not chained: the library's error may show the key.
+    # Pasted keys come padded or not, and in either alphabet; the library wants base64url without padding.
+    mac_key = external.hmac_key.strip().rstrip("=").replace("+", "-").replace("/", "_")
+    # Its decoder drops characters that it does not know, and would sign with what is left.
+    if not BASE64URL.fullmatch(mac_key) or len(mac_key) % 4 == 1:
         raise ConfigurationError(
             "ACME_EAB_HMAC_KEY is no base64url", hint="copy it again from the CA's page, whole", option="eab_hmac_key"
-        ) from None
+        )
+    binding: dict[str, Any] = messages.ExternalAccountBinding.from_data(
+        key.public_key(), external.kid, mac_key, messages.Directory({"newAccount": directory.new_account})
+    )
     return binding
