@@ -15,7 +15,7 @@ from pebble_server import Pebble
 
 KILLS = 200 if FULL else 40
 DISTANCE = 0.25
-"""Seconds that the CA's own fetches take. Without, the half of a run would be Python's start and end; a real CA takes longer."""
+"""Seconds that the CA's own fetches take: without, half of a run is Python starting and ending. A real CA takes longer."""
 
 
 def test_killed_at_any_moment_the_successor_makes_it_good(

@@ -1,0 +1,104 @@
+"""The account at a CA: one for all names and processes, and a new one where the CA has lost it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from pebble_lab import Site, finish, fresh
+from pebble_server import Pebble
+
+from acme_middleware import events
+from acme_middleware.issuance.issuer import Action
+from acme_middleware.issuance.records import AccountRecord
+
+
+def account(site: Site) -> tuple[str, AccountRecord]:
+    ((where, record),) = list(site.records().scan("account/"))
+    return where, AccountRecord.decode(where, record.value, record.version)
+
+
+def test_account_is_used_again_for_every_name_and_run(site: Site) -> None:
+    name = fresh()
+    site.issue(name)
+    first = account(site)
+    site.issue(fresh())
+    site.run(name, "--force")
+    assert account(site) == first
+    assert site.accounts() == 1
+    assert site.requests("sign-me-up") == ["sign-me-up"]
+    assert [event.created for event in site.events if isinstance(event, events.AccountReady)] == [True, False]
+
+
+def test_processes_that_register_at_once_end_up_with_one_account(site: Site) -> None:
+    names = [fresh() for _ in range(4)]
+    processes = [site.start(name) for name in names]
+    for ended in map(finish, processes):
+        assert ended.code == 0, ended.text
+    assert site.accounts() == 1
+    assert account(site)[1].url
+    certificates = [json.loads(record.value) for _, record in site.records().scan("certificate/")]
+    assert {certificate["account_url"] for certificate in certificates} == {account(site)[1].url}
+    assert len(certificates) == 4
+
+
+def test_key_that_was_saved_before_a_crash_is_registered_by_the_next_run(site: Site) -> None:
+    site.issue(fresh())
+    where, saved = account(site)
+    # As a run that was killed between saving the key and hearing the CA's answer leaves it.
+    replace(saved, url="").write(site.records(), where)
+    site.issue(fresh())
+    now = account(site)[1]
+    assert (now.url, now.key_pem) == (saved.url, saved.key_pem)
+    assert site.accounts() == 1
+
+
+def test_account_that_the_ca_does_not_know_is_made_anew_once(
+    site: Site, make_site: Callable[..., Site], pebble: Callable[..., Pebble]
+) -> None:
+    # To a CA that has lost its database an account is what one of another CA is here.
+    stranger = make_site(pebble())
+    stranger.issue(fresh())
+    unknown = account(stranger)[1]
+    name = fresh()
+    site.issue(name)
+    where, known = account(site)
+    path = urlsplit(unknown.url).path
+    url = f"{site.ca.directory_url.removesuffix('/dir')}{path}"
+    replace(unknown, url=url, directory=known.directory).write(site.records(), where)
+    outcome = site.issue(name, force=True)
+    assert outcome.action is Action.RENEWED
+    assert site.warnings() == ["the CA does not know our account any more; a new one is made"]
+    now = account(site)[1]
+    assert now.url not in ("", url, known.url)
+    assert now.key_pem not in (unknown.key_pem, known.key_pem)
+    assert site.accounts() == 2
+    assert len(site.orders()) == 2
+    site.issue(name, force=True)
+    assert site.accounts() == 2
+
+
+def test_lost_account_takes_its_order_under_way_with_it(
+    site: Site, make_site: Callable[..., Site], pebble: Callable[..., Pebble]
+) -> None:
+    stranger = make_site(pebble(), self_check="require", self_check_via="127.0.0.1:9")
+    name = fresh()
+    ended = stranger.run(name)
+    assert ended.code == 1, ended.text
+    base, other = (one.ca.directory_url.removesuffix("/dir") for one in (site, stranger))
+    theirs = {key: record.value for kind in ("account", "order") for key, record in stranger.records().scan(f"{kind}/")}
+    assert len(theirs) == 2
+    site.issue(fresh())
+    where, known = account(site)
+    ca = where.split("/")[1]
+    for key, value in theirs.items():
+        record = json.loads(value.replace(other.encode(), base.encode()))
+        if "ca" in record:
+            record["ca"] = ca
+        site.records().put(where if key.startswith("account/") else key, json.dumps(record).encode())
+    outcome = site.issue(name)
+    assert outcome.action is Action.ISSUED
+    assert account(site)[1].url != known.url
+    assert len(site.orders()) == 2
