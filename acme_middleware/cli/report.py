@@ -9,12 +9,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from acme_middleware.errors import EXIT_FAILED, AcmeMiddlewareError, Problem
+from acme_middleware.errors import EXIT_FAILED, AcmeMiddlewareError
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -98,8 +99,8 @@ def plain(value: object) -> object:
     """A value as JSON can hold it; times in UTC with a Z."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    if isinstance(value, Problem):
-        return {"type": value.type, "detail": value.detail, "lines": value.lines()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {entry.name: plain(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, list | tuple):
         return [plain(entry) for entry in value]
     if value is None or isinstance(value, str | int | float | bool):

@@ -11,8 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from acme_middleware import events
-from acme_middleware.challenge import PREFIX, is_token
+from acme_middleware.challenge import is_token
 from acme_middleware.errors import CARefused, ConfigurationError, UnexpectedAnswer, ValidationFailed
+from acme_middleware.issuance import failure
 from acme_middleware.issuance.self_check import Finding, check
 from acme_middleware.options import Options
 from acme_middleware.protocol.network import Network
@@ -107,7 +108,7 @@ def _validate(
     pending = [_choose(network, entry) for entry in authorizations if entry.status == "pending"]
     refused = [entry for entry in authorizations if entry.status not in ("pending", "valid")]
     if refused:
-        raise _failed(refused[0], None, None)
+        raise failure.by_ca([(entry, "") for entry in refused], order, challenges)
     for entry in pending:
         _present(challenges, entry)
         emit(events.Presented(name=lineage, identifier=entry.name))
@@ -117,7 +118,7 @@ def _validate(
         say_ready(network, entry.authorization, entry.challenge)
     order = wait_for_order(network, order.url, while_in=("pending",))
     if order.status == "invalid":
-        raise _why(network, order, pending, challenges)
+        raise _failed(network, order, pending, challenges)
     for entry in pending:
         emit(events.Validated(name=lineage, identifier=entry.name, fetches=_count(challenges, entry)))
     return order
@@ -164,61 +165,16 @@ def _self_check(pending: Sequence[_Pending], options: Options, lineage: str, emi
         findings = list(pool.map(look, pending))
     for entry, finding in zip(pending, findings, strict=True):
         if finding.wrong or (not finding.served and options.self_check == "require"):
-            raise ValidationFailed(
-                f"{entry.name} does not serve our token, so the CA was not asked to look",
-                hint="\n".join(
-                    [
-                        f"we asked http://{entry.name}{PREFIX}{entry.challenge.token}",
-                        f"and found that {finding.wrong or finding.silent}",
-                        "the request does not reach this app, or the app reads another store than this command: is the",
-                        "middleware installed, and first, and does the server in front pass /.well-known/acme-challenge/ on?",
-                    ]
-                ),
-                name=entry.name,
-            )
+            raise failure.by_self_check(entry.name, entry.challenge.token, finding)
         if finding.silent:
             emit(events.SelfCheckUnsure(name=lineage, identifier=entry.name, reason=finding.silent))
 
 
-def _why(network: Network, order: Order, pending: Sequence[_Pending], challenges: ChallengeSource) -> ValidationFailed:
-    """Which name failed, and all that is known about it."""
-    for entry in pending:
-        authorization = fetch_authorization(network, entry.authorization.url)
-        if authorization.status != "valid" and (authorization.problem or authorization.status != "pending"):
-            return _failed(authorization, entry, challenges)
-    return ValidationFailed(
-        "the CA gave the order up", hint="\n".join(order.problem.lines()) if order.problem else "it gave no reason", name=""
-    )
-
-
-def _failed(authorization: Authorization, entry: _Pending | None, challenges: ChallengeSource | None) -> ValidationFailed:
-    name, problem = authorization.identifier.value, authorization.problem
-    lines = [f"the CA said {line}" for line in problem.lines()] if problem else [f"the authorization is {authorization.status}"]
-    seen = None
-    if entry is not None and challenges is not None:
-        lines.append(f"it asked http://{name}{PREFIX}{entry.challenge.token}")
-        lines += _fetch_lines(challenges, entry)
-        seen = challenges.fetches(entry.challenge.token) if isinstance(challenges, FetchLog) else None
-    return ValidationFailed(
-        f"the CA could not validate {name}",
-        hint="\n".join(lines),
-        name=name,
-        problem=problem,
-        token=entry.challenge.token if entry else "",
-        fetches=seen,
-    )
-
-
-def _fetch_lines(challenges: ChallengeSource, entry: _Pending) -> list[str]:
-    if not isinstance(challenges, FetchLog):
-        return ["the workers' log (acme_middleware.responder) says whether a request for it reached the app"]
-    fetches = challenges.fetches(entry.challenge.token)
-    if not fetches:
-        return [
-            "we saw no fetch of this token by any worker: the request does not reach this app.",
-            "Let the server in front pass /.well-known/acme-challenge/ on to it, and check the name's A and AAAA records",
-        ]
-    return [f"we saw {len(fetches)} fetches answered:", *(f"  {fetch.address} {fetch.agent}" for fetch in fetches)]
+def _failed(network: Network, order: Order, pending: Sequence[_Pending], challenges: ChallengeSource) -> ValidationFailed:
+    """Ask which names failed, and tell all that is known about them."""
+    now = [(fetch_authorization(network, entry.authorization.url), entry.challenge.token) for entry in pending]
+    failed = [(entry, token) for entry, token in now if entry.status not in ("valid", "pending") or entry.problem]
+    return failure.by_ca(failed, order, challenges)
 
 
 def _count(challenges: ChallengeSource, entry: _Pending) -> int | None:
