@@ -342,7 +342,9 @@ def public_tmp():
 @pytest.mark.parametrize(("call", "kind"), [("publish", "PublishFailed|1"), ("check", "ConfigurationError|2")])
 def test_a_directory_that_cannot_be_written_is_named_with_its_owner(public_tmp, pairs, closed, call, kind):
     root = public_tmp / "live"
-    if closed != "parent":
+    if closed == "root":
+        root.mkdir()
+    elif closed == "lineage":
         publish(root, NAME, lambda: pairs[0])
         os.chmod(root / ".lock", 0o666)
     directory = {"parent": public_tmp, "root": root, "lineage": root / NAME}[closed]
