@@ -64,23 +64,21 @@ class Lookup:
         """Return the key authorization, None for an unknown token, or DOWN. Waits; never raises for the source's failures."""
         if not self._blocking:
             return self._ask(token)
-        future = self._begin(token)
-        if future is DOWN:
-            return DOWN
-        try:
-            return future.result(TIME_LIMIT)
-        except TimeoutError:
-            return self._too_slow(token, future)
+        future, joined = self._begin(token)
+        outcome = self._wait(token, future)
+        if outcome is None and joined:
+            outcome = self._wait(token, self._begin(token)[0])
+        return outcome
 
     async def fetch_async(self, token: str) -> Outcome:
         """As :meth:`fetch`, on an asyncio or trio event loop, which it never blocks."""
         if not self._blocking:
             return self._ask(token)
-        future = self._begin(token)
-        if future is DOWN:
-            return DOWN
-        await _settled(future, TIME_LIMIT)
-        return future.result() if future.done() else self._too_slow(token, future)
+        future, joined = self._begin(token)
+        outcome = await self._wait_async(token, future)
+        if outcome is None and joined:
+            outcome = await self._wait_async(token, self._begin(token)[0])
+        return outcome
 
     def later(self, call: Callable[[], None]) -> bool:
         """Run a call that may block, soon and in our own threads. Returns False, having done nothing, where too many wait."""
@@ -94,16 +92,36 @@ class Lookup:
             process = self._process = _Process()
         return process
 
-    def _begin(self, token: str) -> Future[Outcome] | Down:
+    def _wait(self, token: str, future: Future[Outcome] | Down) -> Outcome:
+        if future is DOWN:
+            return DOWN
+        try:
+            return future.result(TIME_LIMIT)
+        except TimeoutError:
+            return self._too_slow(token, future)
+
+    async def _wait_async(self, token: str, future: Future[Outcome] | Down) -> Outcome:
+        if future is DOWN:
+            return DOWN
+        await _settled(future, TIME_LIMIT)
+        return future.result() if future.done() else self._too_slow(token, future)
+
+    def _begin(self, token: str) -> tuple[Future[Outcome] | Down, bool]:
+        """
+        Begin a fetch, or join the one of this token that is under way; and whether it was joined.
+
+        One that was joined may have looked before the token was presented, so its "unknown" is no answer to who came later:
+        they ask once more, by a fetch that begins after they came.
+        """
         from concurrent.futures import Future
 
         process = self._current()
         with process.lock:
             if time.monotonic() < process.refuse_until:
-                return DOWN
+                return DOWN, False
             future = process.fetches.get(token)
             if future is not None:
-                return future
+                return future, True
             future = process.fetches[token] = Future()
         # Running futures cannot be cancelled: a client that goes away must not take the answer from those who joined.
         future.set_running_or_notify_cancel()
@@ -118,7 +136,7 @@ class Lookup:
             future.set_result(outcome)
 
         process.pool.run(work)
-        return future
+        return future, False
 
     def _ask(self, token: str) -> Outcome:
         try:

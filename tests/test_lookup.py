@@ -132,6 +132,39 @@ async def test_simultaneous_fetches_of_a_token_join_in_one_call(source):
     assert source.calls == ["slow", "slow"], "a finished fetch must not be remembered"
 
 
+class Late:
+    """A source that looks, and is slow to tell; what is presented meanwhile it has not seen."""
+
+    blocking = True
+
+    def __init__(self):
+        self.presented = {}
+        self.has_looked = threading.Event()
+        self.may_tell = threading.Event()
+
+    def key_authorization(self, token):
+        seen = self.presented.get(token)
+        self.has_looked.set()
+        self.may_tell.wait(30)
+        return seen
+
+
+def test_who_joined_a_fetch_that_looked_too_early_asks_again(fetch):
+    source = Late()
+    looker, outcomes = Lookup(source), {}
+    early = threading.Thread(target=lambda: outcomes.update(early=looker.fetch("token")))
+    early.start()
+    source.has_looked.wait(30)
+    source.presented["token"] = "token.thumbprint"
+    late = threading.Thread(target=lambda: outcomes.update(late=fetch(looker, "token")))
+    late.start()
+    time.sleep(0.2)
+    source.may_tell.set()
+    early.join()
+    late.join()
+    assert outcomes == {"early": None, "late": "token.thumbprint"}
+
+
 @pytest.mark.anyio
 async def test_a_client_that_goes_away_does_not_take_the_answer_from_those_who_joined(source):
     looker, outcomes = Lookup(source), []
