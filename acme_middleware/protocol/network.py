@@ -8,6 +8,7 @@ document stay on our errors; what can be repeated is repeated after a 5xx or a c
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from josepy.jwa import ES256
 from josepy.jwk import JWK
 
 from acme_middleware import __version__
-from acme_middleware.errors import CARefused, CAUnreachable, UnexpectedAnswer
+from acme_middleware.errors import CARefused, CAUnreachable, ConfigurationError, UnexpectedAnswer
 from acme_middleware.protocol.reply import Reply, printable, refusal
 
 TIMEOUT = 30.0
@@ -60,6 +61,9 @@ class Network(ClientNetwork):
         key: The account's key.
         ca_bundle: A PEM file of the roots to trust for the CA's own HTTPS, in place of the system's.
 
+    Raises:
+        ConfigurationError: there are no roots in ``ca_bundle``.
+
     Raises (every method): CAUnreachable, CARefused, UnexpectedAnswer.
     """
 
@@ -67,6 +71,8 @@ class Network(ClientNetwork):
         # The library defaults to RS256, whatever the key is: for an EC key the algorithm must be said (RFC 7518 section 3.1).
         super().__init__(key, alg=ES256, user_agent=f"acme-middleware/{__version__} {requests.utils.default_user_agent()}")
         self.ca_bundle = ca_bundle
+        if ca_bundle is not None:
+            _try_roots(ca_bundle)
         self.new_nonce_url = ""
         self._fresh_nonces: list[str] = []
         self._nonce_lock = threading.Lock()
@@ -190,3 +196,14 @@ def _remedy(error: BaseException) -> str:
     ):
         return "--ca takes the name of a CA, or the https:// URL of its directory"
     return "check the network and the CA's status page; nothing was lost, run the same command again later"
+
+
+def _try_roots(ca_bundle: Path) -> None:
+    try:
+        ssl.create_default_context(cafile=ca_bundle)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigurationError(
+            f"the CA bundle {ca_bundle} cannot be read as PEM certificates: {error.strerror or error}",
+            hint="--ca-bundle (ACME_CA_BUNDLE) takes a PEM file of the roots of the CA's own HTTPS",
+            option="ca_bundle",
+        ) from error
