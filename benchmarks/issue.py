@@ -120,7 +120,8 @@ def compare(clients: list[Client], folder: Path) -> None:
         f"application = AcmeMiddleware(site, store='webroot://{webroot}')\n"
     )
     with Pebble() as ca:
-        command = [sys.executable, "-m", "gunicorn", "--workers", "2", "--bind", f"127.0.0.1:{ca.http_port}", "answering"]
+        start = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--workers", "2"]
+        command = [*start, "--bind", f"127.0.0.1:{ca.http_port}", "answering"]
         with Background(command, log=folder / "gunicorn.log", cwd=folder) as server:
             server.wait_until(lambda: listens(ca.http_port))
             for turn in range(ROUNDS + 1):

@@ -62,7 +62,8 @@ def project(tmp_path: Path) -> Iterator[Project]:
     folder.mkdir()
     with Pebble() as ca:
         project = Project(folder, ca)
-        serve = [sys.executable, "-m", "gunicorn", "--workers", "2", "--bind", f"127.0.0.1:{ca.http_port}", "mysite.wsgi"]
+        start = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--workers", "2"]
+        serve = [*start, "--bind", f"127.0.0.1:{ca.http_port}", "mysite.wsgi"]
         with Background(serve, log=tmp_path / "gunicorn.log", env=project.env, cwd=folder) as server:
             server.wait_until(lambda: listens(ca.http_port))
             yield project

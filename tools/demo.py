@@ -111,7 +111,8 @@ class Site:
 
     def serve(self, port: int, *arguments: str | Path) -> None:
         """Serve it under gunicorn until the end."""
-        command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers", "2", *arguments, "mysite.wsgi"]
+        start = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--bind", f"127.0.0.1:{port}"]
+        command = [*start, "--workers", "2", *arguments, "mysite.wsgi"]
         server = Background(command, log=self.folder / f"gunicorn-{port}.log", env=self.environment, cwd=SITE)
         self.things.callback(server.stop)
         try:
