@@ -199,7 +199,11 @@ def _django(name: str, url: str) -> Any:
     try:
         from django_acme_middleware import stores
     except ModuleNotFoundError as error:
-        ours = error.name in ("django", "asgiref", "django_acme_middleware")  # else it is the site's own settings that fail
+        ours = (error.name or "").partition(".")[0] in (
+            "django",
+            "asgiref",
+            "django_acme_middleware",
+        )  # else it is the site's own settings that fail
         raise _misconfigured(
             f"the store django: needs {error.name}, which cannot be imported",
             hint="pip install 'acme-middleware[django]'" if ours else "DJANGO_SETTINGS_MODULE must name the site's settings",
