@@ -199,3 +199,16 @@ def test_scripts_are_posix_shell(script: str) -> None:
     assert os.access(TOOLS / script, os.X_OK)
     checked = run("sh", "-n", TOOLS / script)
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("ci", "outcome"), [pytest.param("true", "1 failed", id="in CI"), pytest.param("", "1 skipped", id="elsewhere")]
+)
+def test_a_skipped_test_is_a_failed_one_in_ci(tmp_path: Path, ci: str, outcome: str) -> None:
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    (tmp_path / "test_server.py").write_text("import pytest\n\ndef test_it():\n    pytest.skip('no server here')\n")
+    env = {**os.environ, "CI": ci}
+    ran = run(sys.executable, "-m", "pytest", "-c", os.devnull, "--rootdir", tmp_path, tmp_path, env=env, cwd=tmp_path)
+    assert outcome in ran.stdout
+    assert (ran.returncode == 0) == (not ci)
+    assert ("skipped, which CI does not allow" in ran.stdout) == bool(ci)
