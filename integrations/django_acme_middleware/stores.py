@@ -88,7 +88,8 @@ _SQLITE_PERMANENT = {"SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQL
 
 
 def _translated(error: Error, connection: BaseDatabaseWrapper) -> AcmeMiddlewareError:
-    said = str(error).strip()
+    # The first line: those that follow quote the statement, or the values in it.
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
     where = f"database {connection.alias!r}"
     if isinstance(error, ProgrammingError) or said.startswith(("no such table", "no such column")):
         option = "" if connection.alias == "default" else f" --database {connection.alias}"
