@@ -195,7 +195,7 @@ def _url(path: str) -> str:
 
 
 def _django(name: str, url: str) -> Any:
-    alias = _rest(url).removeprefix("//") or "default"
+    alias = _rest(url).removeprefix("//")
     try:
         from django_acme_middleware import stores
     except ModuleNotFoundError as error:
