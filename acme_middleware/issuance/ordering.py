@@ -223,12 +223,15 @@ class Ordering:
 
     def _place(self, wanted: Sequence[Identifier], profile: str, account_url: str, previous: CertificateRecord | None) -> Order:
         replaces = ""
-        if previous is not None and self.directory.renewal_info and previous.account_url == account_url:
+        shared = previous is not None and not set(previous.names).isdisjoint(entry.value for entry in wanted)
+        # A CA takes it only from the account that ordered the old one, and for a name that both have (RFC 9773 section 5).
+        if previous is not None and shared and self.directory.renewal_info and previous.account_url == account_url:
             replaces = renewal_info.certificate_id(x509.load_pem_x509_certificate(previous.cert_pem.encode()))
         try:
             return acme_order.new_order(self.network, self.directory, wanted, profile=profile, replaces=replaces)
         except CARefused as error:
-            if not replaces or error.status >= 500 or error.status == 429 or error.problem.type == "accountDoesNotExist":
+            # Of the 5xx only 503 says to come back: CAs answer 500 to a replacement that they did not think of.
+            if not replaces or error.status in (429, 503) or error.problem.type in ("rateLimited", "accountDoesNotExist"):
                 raise
             # A CA may refuse what we say is replaced (already replaced, not its own, unknown). Certificates of other clients
             # have expired because they insisted.
