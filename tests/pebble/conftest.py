@@ -40,6 +40,7 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
             folder.mkdir()
             site = Site(ca, folder, **given)
             made.append(site)
+            stack.callback(site.end)
             if answers:
                 stack.enter_context(serving(site_app(site.given["store"]), ca.http_port))
             return site

@@ -116,7 +116,8 @@ def test_interrupted_renewal_leaves_the_certificate_in_use(ca: Pebble, make_site
         site.issue(name)
     before = site.snapshot()
     with gated(site, "CA") as gate:
-        process = site.start(name, "--force", "--json")
+        # Another name in its place: one that Pebble has validated before it may take for valid.
+        process = site.start(fresh(), "--name", name, "--drop-names", "--json")
         wait_until(gate.held.is_set, "a fetch by the CA")
         process.send_signal(signal.SIGINT)
         ended = finish(process)

@@ -6,13 +6,13 @@ import json
 import ssl
 import stat
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from killing import make_due
 from pebble_lab import Site, fresh, load_pair, names_of, verify
 from pebble_server import Pebble
 
@@ -159,7 +159,7 @@ def test_force_issues_what_is_not_due(site: Site) -> None:
 def test_renewal_comes_when_its_time_has_come(site: Site) -> None:
     name = fresh()
     site.issue(name)
-    make_due(site, name)
+    make_due(site.records(), name)
     outcome = site.issue(name)
     assert (outcome.action, outcome.reason) == (Action.RENEWED, "due for renewal")
     assert site.issue(name).action is Action.NOT_DUE
@@ -339,6 +339,16 @@ def test_replacement_that_the_ca_refuses_is_ordered_as_a_new_certificate(site: S
     assert len(site.requests("order-plz")) == 4
 
 
+def test_certificate_for_other_names_replaces_nothing(site: Site) -> None:
+    name, other = fresh(), fresh()
+    site.issue(name)
+    outcome = site.issue(other, name=name, drop_names=True)
+    assert outcome.action is Action.RENEWED
+    assert names_of(site.leaf(name)) == {other}
+    assert "is a replacement of" not in site.log
+    assert site.warnings() == []
+
+
 def test_staging_never_replaces_a_trusted_certificate(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     name_authorities(monkeypatch, site)
     name = fresh()
@@ -377,13 +387,6 @@ def test_order_that_comes_ready_is_not_answered(pebble: Callable[..., Pebble], m
     # One name is valid already and one is new: only the new one is answered.
     site.issue(name, f"www.{name}")
     assert [event.identifier for event in site.events if isinstance(event, events.Presented)] == [f"www.{name}"]
-
-
-def make_due(site: Site, name: str) -> None:
-    """Let the time of a renewal have come: what is public says so, and may be rewritten by anybody who may write there."""
-    record = RenewalRecord.read(site.records(), renewal_key(name))
-    assert record is not None
-    replace(record, renew_after=record.not_before).write(site.records(), renewal_key(name))
 
 
 def name_authorities(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:

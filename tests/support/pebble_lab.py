@@ -113,6 +113,7 @@ class Site:
             **given,
         }
         self.events: list[events.Event] = []
+        self._started: list[subprocess.Popen[str]] = []
         self._log_begins = ca.log.stat().st_size
 
     def issue(
@@ -135,8 +136,8 @@ class Site:
     def start(
         self, *words: str, prefix: Iterable[str] = (), env: Mapping[str, str] | None = None, umask: int = -1, **more: Any
     ) -> subprocess.Popen[str]:
-        """Start ``acme-middleware issue``."""
-        return subprocess.Popen(
+        """Start ``acme-middleware issue``; it does not outlive the test."""
+        process = subprocess.Popen(
             [*prefix, *self.argv(*words, **more)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -146,6 +147,15 @@ class Site:
             env=environment(env),
             umask=umask,
         )
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kill what a failed test has left running."""
+        for process in self._started:
+            if process.returncode is None:
+                process.kill()
+                process.communicate()
 
     def run(self, *words: str, **more: Any) -> Ended:
         """Run ``acme-middleware issue`` to its end."""
