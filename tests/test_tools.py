@@ -137,8 +137,12 @@ def test_a_server_dies_with_the_program_that_started_it(tmp_path: Path) -> None:
 
 
 def _runs(pid: int) -> bool:
-    shown = run("ps", "-o", "stat=", "-p", str(pid)).stdout.strip()
-    return bool(shown) and not shown.startswith("Z")
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(") ")[2][0] != "Z"  # dead, and not waited for by its new parent
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
