@@ -42,6 +42,10 @@ def inside(path: Path, *folders: str) -> bool:
     return path.relative_to(CORE).parts[0] in folders
 
 
+def inside_any(path: Path, *folders: str) -> bool:
+    return path.is_relative_to(CORE) and inside(path, *folders)
+
+
 def ours(path: Path) -> set[str]:
     """The parts of the core that a module imports: the second word of each import."""
     return {name.split(".")[1] for name in imports(path) if name.startswith("acme_middleware.")}
@@ -49,29 +53,43 @@ def ours(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_core_imports_no_web_framework(path: Path) -> None:
-    assert not tops(path) & FRAMEWORKS
+    assert not tops(path) & (FRAMEWORKS - ({"werkzeug"} if inside(path, "local_ca") else set()))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=named)
 def test_only_the_protocol_imports_the_acme_client(path: Path) -> None:
     if not inside(path, "protocol"):
-        assert not tops(path) & {"acme", "josepy", "requests", "urllib3"}
+        assert not tops(path) & ({"acme", "requests", "urllib3"} | (set() if inside(path, "local_ca") else {"josepy"}))
     assert not tops(path) & {"OpenSSL"}, "pyOpenSSL's drift is what killed the clients before us"
 
 
 ALLOWED = {
-    "protocol": {"errors", "protocol", "__version__"},
+    "protocol": {"clock", "errors", "protocol", "__version__"},
     "stores": {"errors", "stores", "challenge", "_files"},
     "deploy": {"errors", "stores", "_files", "deploy"},
     "issuance": {
-        *{"errors", "events", "options", "authorities", "challenge", "lease", "issuance", "protocol", "stores", "deploy"},
+        *{
+            "errors",
+            "events",
+            "options",
+            "authorities",
+            "challenge",
+            "clock",
+            "lease",
+            "issuance",
+            "protocol",
+            "stores",
+            "deploy",
+        },
         "__version__",
     },
+    "local_ca": {"local_ca", "errors", "clock", "__version__"},
     "challenge.py": set(),
     "lookup.py": {"stores"},
     "responder.py": {"challenge", "errors", "lookup", "stores"},
     "wsgi.py": {"challenge", "responder", "stores"},
     "asgi.py": {"challenge", "responder", "stores"},
+    "clock.py": set(),
     "errors.py": set(),
     "events.py": set(),
     "options.py": {"errors"},
@@ -99,6 +117,13 @@ def test_adapters_translate_and_know_neither_the_protocol_nor_the_path_of_tokens
     assert not {name for name in imports(path) if name.startswith("acme_middleware.protocol")}
 
 
+@pytest.mark.parametrize("path", ALL, ids=named)
+def test_time_of_day_is_read_in_one_place(path: Path) -> None:
+    """Expiry of tokens and log entries is the back end's own time; who decides about certificates asks clock.now()."""
+    if path.name != "clock.py" and not inside_any(path, "testing", "local_ca"):
+        assert "datetime.now(" not in path.read_text()
+
+
 def test_adapters_have_names_of_their_own() -> None:
     assert not (ADAPTERS / "__init__.py").exists()
     packages = [path for path in ADAPTERS.iterdir() if path.is_dir() and path.name != "__pycache__"]
@@ -117,5 +142,6 @@ def test_what_a_module_needs_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[<>=\[]", entry)[0] for entry in project["dependencies"]}
     third = {name for path in MODULES for name in tops(path)} - set(sys.stdlib_module_names) - {"acme_middleware", "_typeshed"}
-    optional = {"trio", "pytest", "django_acme_middleware"}  # an event loop or a test runner that is there already, our adapter
+    # An event loop or a test runner that is there already, our adapter, what an extra brings.
+    optional = {"trio", "pytest", "django_acme_middleware", "werkzeug"}
     assert third - optional == declared

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from acme_middleware import authorities, events
+from acme_middleware import authorities, clock, events
 from acme_middleware.cli import flags
 from acme_middleware.cli.progress import Progress
 from acme_middleware.cli.report import plain, print_json, reported
@@ -107,7 +106,7 @@ def _summary(outcome: Outcome, progress: Progress, command: str) -> None:
 
 
 def _validity(record: RenewalRecord) -> str:
-    days = (record.not_after - datetime.now(UTC)).days
+    days = (record.not_after - clock.now()).days
     by = " (the CA's advice)" if record.ari else ""
     return f"valid until {record.not_after:%Y-%m-%d} ({days} days), renews about {record.renew_after:%Y-%m-%d}{by}"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from acme_middleware import clock
 from acme_middleware.cli import flags
 from acme_middleware.cli.report import plain, print_json, reported
 from acme_middleware.errors import ConfigurationError
@@ -31,7 +32,7 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
     options = flags.load(given, config)
     if options.store is None:
         raise ConfigurationError("no store is set", hint="pass --store or set ACME_STORE", option="store")
-    store, now = open_store(options.store), datetime.now(UTC)
+    store, now = open_store(options.store), clock.now()
     store.check(writable=False)
     records = [RenewalRecord.decode(key, record.value, record.version) for key, record in store.scan(renewal_key(""))]
     states = {record.name: state(record, now) for record in records}

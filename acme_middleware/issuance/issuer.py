@@ -6,11 +6,10 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 
-from acme_middleware import authorities, events
+from acme_middleware import authorities, clock, events
 from acme_middleware.authorities import Authority
 from acme_middleware.errors import (
     AcmeMiddlewareError,
@@ -177,11 +176,11 @@ class Issuer:
         return Outcome(Action.RENEWED if previous else Action.ISSUED, record, published, reason)
 
     def _due(self, wanted: Sequence[Identifier], record: RenewalRecord | None) -> str | None:
-        return renewal.due(record, [entry.value for entry in wanted], trusted=self.authority.trusted, now=datetime.now(UTC))
+        return renewal.due(record, [entry.value for entry in wanted], trusted=self.authority.trusted, now=clock.now())
 
     def _refuse_loss(self, wanted: Sequence[Identifier], record: RenewalRecord | None, *, drop_names: bool) -> None:
         """Refuse what would take from a good certificate: names that it has, or the trust of browsers."""
-        if record is None or datetime.now(UTC) >= record.not_after:
+        if record is None or clock.now() >= record.not_after:
             return
         dropped = [name for name in record.names if name not in {entry.value for entry in wanted}]
         if dropped and not drop_names:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 
 from cryptography import x509
 
-from acme_middleware import events
+from acme_middleware import clock, events
 from acme_middleware.authorities import Authority
 from acme_middleware.errors import (
     CARefused,
@@ -149,7 +148,7 @@ class Ordering:
             profile=profile,
             order_url=order.url,
             key_type=self.options.key_type,
-            issued_at=datetime.now(UTC),
+            issued_at=clock.now(),
             key_pem=record.key_pem,
             cert_pem=certificate.to_pem(chain[:1]).decode(),
             chain_pem=certificate.to_pem(chain[1:]).decode(),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
+from acme_middleware import clock
 from acme_middleware.errors import CARefused, ConfigurationError, UnexpectedAnswer
 from acme_middleware.protocol.network import Network
 
@@ -65,7 +65,7 @@ def fetch(network: Network, url: str) -> Directory:
         terms=terms if isinstance(terms, str) else "",
         profiles={str(name): str(text) for name, text in profiles.items()} if isinstance(profiles, dict) else {},
         eab_required=meta.get("externalAccountRequired") is True,
-        clock_ahead=(datetime.now(UTC) - reply.date).total_seconds() if reply.date else None,
+        clock_ahead=(clock.now() - reply.date).total_seconds() if reply.date else None,
     )
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
+from acme_middleware import clock
 from acme_middleware.errors import UnexpectedAnswer
 from acme_middleware.protocol.directory import Directory
 from acme_middleware.protocol.network import Network
@@ -76,7 +77,7 @@ def fetch(network: Network, directory: Directory, certificate: x509.Certificate)
         start=start,
         end=end,
         explanation=explanation[:500] if isinstance(explanation, str) and explanation.isprintable() else "",
-        ask_again=datetime.now(UTC) + min(max(asked, SOONEST), LATEST),
+        ask_again=clock.now() + min(max(asked, SOONEST), LATEST),
     )
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 
 from requests.utils import parse_header_links
 
+from acme_middleware import clock
 from acme_middleware.errors import CARefused, Problem, UnexpectedAnswer
 
 ERROR_PREFIX = "urn:ietf:params:acme:error:"
@@ -63,7 +64,7 @@ class Reply:
         if when is None:
             return None
         # The date is the CA's, so it is counted from the CA's own clock where that is known.
-        return max(0.0, (when - (self.date or datetime.now(UTC))).total_seconds())
+        return max(0.0, (when - (self.date or clock.now())).total_seconds())
 
     def links(self, relation: str) -> list[str]:
         """The URLs of all Link headers with a relation; there may be several (RFC 8555 section 7.4.2)."""

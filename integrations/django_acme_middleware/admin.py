@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.contrib import admin
 from django.http import HttpRequest
 
+from acme_middleware import clock
 from acme_middleware.errors import StoreMisconfigured
 from acme_middleware.issuance.records import RenewalRecord
 from acme_middleware.issuance.renewal import state as state_of
@@ -52,7 +53,7 @@ class CertificateAdmin(ModelAdmin):
         record = _record(certificate)
         if record is None:
             return "unreadable: see `manage.py acme status`"
-        return state_of(record, datetime.now(UTC))
+        return state_of(record, clock.now())
 
     @admin.display(description="valid from")
     def valid_from(self, certificate: Certificate) -> datetime | None:
