@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 from acme_middleware.authorities import Authority
@@ -62,9 +63,17 @@ def open_account(
     return url, created
 
 
-def forget_account(authority: Authority, options: Options, store: Store) -> None:
-    """Forget an account that the CA says it does not know (RFC 8555 section 6.7, accountDoesNotExist)."""
-    store.delete(account_key(authority.id, options.eab_kid or "default"))
+def forget_account(url: str, authority: Authority, options: Options, store: Store) -> None:
+    """
+    Forget the account at ``url``, which the CA says it does not know (RFC 8555 section 6.7, accountDoesNotExist).
+
+    The one that another process may have made in its place by now is kept.
+    """
+    where = account_key(authority.id, options.eab_kid or "default")
+    record = AccountRecord.read(store, where)
+    if record is not None and record.url == url:
+        with suppress(Conflict):  # another process has just done the same
+            store.delete(where, expect=record.version)
 
 
 def _external(options: Options) -> ExternalAccount | None:

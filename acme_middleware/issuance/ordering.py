@@ -98,7 +98,7 @@ class Ordering:
                 raise
             # The CA has lost the account (or somebody deactivated it elsewhere): its orders are lost as well.
             self.emit(events.Warned(name=self.lineage, message="the CA does not know our account any more; a new one is made"))
-            forget_account(self.authority, self.options, self.store)
+            forget_account(self.network.account_url, self.authority, self.options, self.store)
             self.store.delete(order_key(self.lineage))
             return self._obtain(wanted, profile, previous)
 

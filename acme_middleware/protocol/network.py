@@ -82,6 +82,11 @@ class Network(ClientNetwork):
         self.key = key
         self.account = messages.RegistrationResource(uri=account_url, body=messages.Registration()) if account_url else None
 
+    @property
+    def account_url(self) -> str:
+        """The account that requests are signed as, or "" while that is not known."""
+        return str(self.account.uri) if self.account is not None else ""
+
     def key_authorization(self, token: str) -> str:
         """What answers a challenge's token: the token and the thumbprint of the account's key (RFC 8555 section 8.1)."""
         if self.key is None:

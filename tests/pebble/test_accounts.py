@@ -55,29 +55,44 @@ def test_key_that_was_saved_before_a_crash_is_registered_by_the_next_run(site: S
     assert site.accounts() == 1
 
 
+def lose_account(site: Site, stranger: Site) -> AccountRecord:
+    """Let the CA have forgotten the account: one of another CA's is all that to it."""
+    stranger.issue(fresh())
+    unknown = account(stranger)[1]
+    where, known = account(site)
+    url = f"{site.ca.directory_url.removesuffix('/dir')}{urlsplit(unknown.url).path}"
+    lost = replace(unknown, url=url, directory=known.directory)
+    lost.write(site.records(), where)
+    return lost
+
+
 def test_account_that_the_ca_does_not_know_is_made_anew_once(
     site: Site, make_site: Callable[..., Site], pebble: Callable[..., Pebble]
 ) -> None:
-    # To a CA that has lost its database an account is what one of another CA is here.
-    stranger = make_site(pebble())
-    stranger.issue(fresh())
-    unknown = account(stranger)[1]
     name = fresh()
     site.issue(name)
-    where, known = account(site)
-    path = urlsplit(unknown.url).path
-    url = f"{site.ca.directory_url.removesuffix('/dir')}{path}"
-    replace(unknown, url=url, directory=known.directory).write(site.records(), where)
+    known = account(site)[1]
+    lost = lose_account(site, make_site(pebble()))
     outcome = site.issue(name, force=True)
     assert outcome.action is Action.RENEWED
     assert site.warnings() == ["the CA does not know our account any more; a new one is made"]
     now = account(site)[1]
-    assert now.url not in ("", url, known.url)
-    assert now.key_pem not in (unknown.key_pem, known.key_pem)
+    assert now.url not in ("", lost.url, known.url)
+    assert now.key_pem not in (lost.key_pem, known.key_pem)
     assert site.accounts() == 2
     assert len(site.orders()) == 2
     site.issue(name, force=True)
     assert site.accounts() == 2
+
+
+def test_processes_that_find_the_account_lost_at_once_make_one_new_one(
+    site: Site, make_site: Callable[..., Site], pebble: Callable[..., Pebble]
+) -> None:
+    site.issue(fresh())
+    lose_account(site, make_site(pebble()))
+    for ended in map(finish, [site.start(fresh()) for _ in range(4)]):
+        assert ended.code == 0, ended.text
+    assert site.accounts() == 2  # the one that was lost, and one
 
 
 def test_lost_account_takes_its_order_under_way_with_it(
