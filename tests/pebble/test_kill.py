@@ -29,7 +29,13 @@ def test_killed_at_any_moment_the_successor_makes_it_good(
             time.sleep(DISTANCE)
         return answers(environ, start_response)
 
-    victim = Victim(ca=site.ca, start=site.start, store=site.records(), tokens=site.tokens, live=site.store / "live")
+    victim = Victim(
+        ca=site.ca,
+        start=lambda name: site.start(name, f"www.{name}"),
+        store=site.records(),
+        tokens=site.tokens,
+        live=site.store / "live",
+    )
     with serving(distant, site.ca.http_port):
         report = kill_again_and_again(victim, kills=KILLS, seed=int(os.environ.get("SEED") or random.randrange(10**6)))
     with capsys.disabled():
