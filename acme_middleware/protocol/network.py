@@ -119,6 +119,8 @@ class Network(ClientNetwork):
             try:
                 reply = send()
             except CAUnreachable as error:
+                if isinstance(error.__cause__, requests.exceptions.SSLError):
+                    raise  # a certificate that is not trusted now is not trusted in a second
                 failure, wait = error, None
             else:
                 if reply.status < 400:
