@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from acme_middleware.errors import ConfigurationError
@@ -29,6 +31,9 @@ class Authority:
             given by URL counts as trusted: it is the one that its user wants.
         max_names: Profile -> how many names it takes; "" is the default profile.
         ip_profile: The profile that IP addresses need there, or "".
+        ca_bundle: The roots to trust for its own HTTPS where those are not the system's; CA_BUNDLE beats it.
+        self_check: What SELF_CHECK is for it where that is not set.
+        when_down: What to do when it does not answer, where that is not just to try again later.
     """
 
     id: str
@@ -38,7 +43,19 @@ class Authority:
     trusted: bool = True
     max_names: Mapping[str, int] = field(default_factory=dict)
     ip_profile: str = ""
+    ca_bundle: Path | None = None
+    self_check: str = "warn"
+    when_down: str = ""
 
+
+def local_state() -> Path:
+    """Where the CA of ``acme-middleware ca`` keeps its keys and its root: ``$XDG_STATE_HOME/acme-middleware/local-ca``."""
+    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(home).expanduser() / "acme-middleware" / "local-ca"
+
+
+LOCAL_PORT = 14443
+"""Where ``acme-middleware ca`` listens."""
 
 _LETSENCRYPT_NAMES = {"": 100, "classic": 100, "tlsserver": 25, "shortlived": 25}
 
@@ -70,6 +87,16 @@ AUTHORITIES: Mapping[str, Authority] = {
             trusted=False,
         ),
         Authority("sslcom", "SSL.com", "https://acme.ssl.com/sslcom-dv-ecc"),
+        Authority(
+            "local",
+            "the local CA",
+            f"https://localhost:{LOCAL_PORT}/directory",
+            trusted=False,
+            ca_bundle=local_state() / "root.pem",
+            # It finds the names where it is told to, not where the public finds them.
+            self_check="skip",
+            when_down="start it in another terminal: `acme-middleware ca`",
+        ),
     )
 }
 

@@ -112,10 +112,10 @@ class Options:
     profile: str | None = _option("The CA's certificate profile to ask for, where the CA has it")
     require_profile: bool = _option("Refuse to issue where the CA does not have PROFILE", _boolean, default=False)
     preferred_chain: str | None = _option("Choose the chain whose topmost issuer has this common name, where the CA offers it")
-    self_check: str = _option(
-        "Fetch each token through its public name before the CA does: `require` an answer, `warn` without one, or `skip`",
+    self_check: str | None = _option(
+        "Fetch each token through its public name before the CA does: `require` an answer, `warn` without one (the default), "
+        "or `skip` (the default with the local CA)",
         _one_of("require", "warn", "skip"),
-        default="warn",
     )
     self_check_via: str | None = _option(
         "HOST:PORT to connect to for the self-check, instead of the name's own addresses", _host_port

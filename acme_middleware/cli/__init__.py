@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from acme_middleware import __version__
+from acme_middleware.cli.ca import ca
 from acme_middleware.cli.issue import issue
 from acme_middleware.cli.status import status
 from acme_middleware.cli.surroundings import BY_ITSELF, Surroundings
@@ -30,6 +31,7 @@ def acme() -> None:
 
 acme.add_command(issue)
 acme.add_command(status)
+acme.add_command(ca)
 
 
 def main(

@@ -73,9 +73,14 @@ class Issuer:
                 hint="set ACME_STORE or pass --store, for example file:///var/lib/acme-middleware",
                 option="store",
             )
-        self.options = options
         self.emit = listener
         self.authority: Authority = authorities.find(options.ca)
+        # What was not set is what suits the CA.
+        self.options = replace(
+            options,
+            self_check=options.self_check or self.authority.self_check,
+            ca_bundle=options.ca_bundle or self.authority.ca_bundle,
+        )
         self.store: Store = open_store(options.store)
         self.challenges: ChallengeSource = open_challenges(
             options.store if options.challenge_store is None else options.challenge_store

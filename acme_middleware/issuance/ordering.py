@@ -69,8 +69,14 @@ class Ordering:
     ) -> None:
         self.authority, self.options, self.store, self.challenges = authority, options, store, challenges
         self.lineage, self.emit, self.still_ours = lineage, emit, still_ours
-        self.network = Network(ca_bundle=options.ca_bundle)
-        self.directory = acme_directory.fetch(self.network, authority.directory)
+        try:
+            self.network = Network(ca_bundle=options.ca_bundle)
+            self.directory = acme_directory.fetch(self.network, authority.directory)
+        except (CAUnreachable, ConfigurationError) as error:
+            if not authority.when_down:
+                raise
+            url = authority.directory
+            raise CAUnreachable(f"{authority.title} does not answer at {url}", hint=authority.when_down, url=url) from error
         ahead = self.directory.clock_ahead
         if ahead is not None and abs(ahead) > CLOCK_LIMIT:
             raise ClockOff(
