@@ -12,7 +12,7 @@ from josepy.jwk import JWK
 from werkzeug.routing import Map, MapAdapter, Rule
 from werkzeug.wrappers import Request, Response
 
-from acme_middleware.local_ca import jws
+from acme_middleware.local_ca import base64url, jws
 from acme_middleware.local_ca.clauses import Rules
 from acme_middleware.local_ca.hierarchy import Hierarchy
 from acme_middleware.local_ca.model import Account, State
@@ -108,6 +108,14 @@ class Call:
     def url(self, resource: str, **arguments: Any) -> str:
         return self.urls.build(resource, arguments, force_external=True)
 
+    def peek(self) -> dict[str, Any]:
+        """The payload as it was sent, with nothing checked: for what happens before anybody looks at the signature."""
+        return _peek(self.request, "payload")
+
+    def peek_kid(self) -> str:
+        """The account that the request says it is from, with nothing checked."""
+        return str(_peek(self.request, "protected").get("kid", ""))
+
     def object(self) -> dict[str, Any]:
         """The payload, which must be a JSON object. Raises Refused."""
         return jws.load_object(self.payload, "the payload is no JSON object")
@@ -135,3 +143,11 @@ def problem_reply(problem: Problem, status: int, headers: Mapping[str, str] | No
 def timestamp(when: datetime) -> str:
     """A time as RFC 3339 has it."""
     return when.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _peek(request: Request, part: str) -> dict[str, Any]:
+    try:
+        value = json.loads(base64url.decode(json.loads(request.get_data())[part]))
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return value if isinstance(value, dict) else {}

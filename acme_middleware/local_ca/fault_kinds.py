@@ -1,7 +1,293 @@
-"""The faults there are, as a table; what they do stands in the modules that it imports."""
+"""The faults there are, as a table. What each does stands in the modules beside this one."""
 
 from __future__ import annotations
 
-from acme_middleware.local_ca.faults import Kind
+from acme_middleware.local_ca import fault_documents as documents
+from acme_middleware.local_ca import fault_replies as replies
+from acme_middleware.local_ca import fault_states as states
+from acme_middleware.local_ca.faults import VALIDATION, Kind, Stage
 
-KINDS: tuple[Kind, ...] = ()
+BEFORE, AFTER, VALIDATED = Stage.BEFORE, Stage.AFTER, Stage.VALIDATED
+ORDERS = ("new-order",)
+DOCUMENTS = ("new-order", "order", "authorization")
+
+KINDS = (
+    # Refusals.
+    Kind("bad-nonce", "The nonce is refused.", BEFORE, ORDERS, replies.bad_nonce),
+    Kind("rate-limited", "429 with Retry-After in seconds.", BEFORE, ORDERS, replies.rate_limited, {"retry_after": 3600}),
+    Kind(
+        "rate-limited-until",
+        "429 with a date as Retry-After.",
+        BEFORE,
+        ORDERS,
+        replies.rate_limited_until,
+        {"retry_after": 3600},
+    ),
+    Kind("rate-limited-silently", "429 without Retry-After.", BEFORE, ORDERS, replies.rate_limited_silently),
+    Kind("paused", "429 with a URL to visit.", BEFORE, ORDERS, replies.paused, {"url": "https://ca.test/unpause"}),
+    Kind("server-error", "500, with a problem document.", BEFORE, ORDERS, replies.server_error, {"status": 500}),
+    Kind("unavailable", "503 with Retry-After.", BEFORE, ORDERS, replies.unavailable, {"retry_after": 1}),
+    Kind(
+        "terms-changed",
+        "New terms must be agreed to.",
+        BEFORE,
+        ORDERS,
+        replies.terms_changed,
+        {"url": "https://ca.test/terms/2"},
+    ),
+    Kind("names-refused", "Every name is refused, each with its reason.", BEFORE, ORDERS, replies.names_refused),
+    Kind(
+        "already-replaced",
+        "409: the certificate that the order replaces is replaced already.",
+        BEFORE,
+        ORDERS,
+        replies.already_replaced,
+        applies=replies.asks_to_replace,
+    ),
+    Kind("bad-csr", "The certificate request is refused.", BEFORE, ("finalize",), replies.bad_csr),
+    Kind("no-document", "An error without any document.", BEFORE, ORDERS, replies.no_document, {"status": 400}),
+    # Connections.
+    Kind("reset-before", "A TCP reset; nothing was done.", BEFORE, ORDERS, replies.reset),
+    Kind("reset-after", "A TCP reset; what was asked for is done.", AFTER, ORDERS, replies.reset),
+    Kind("closed-before", "The connection ends without an answer; nothing was done.", BEFORE, ORDERS, replies.closed),
+    Kind("closed-after", "The connection ends without an answer; what was asked for is done.", AFTER, ORDERS, replies.closed),
+    Kind("cut-short", "The connection ends in the middle of the answer.", AFTER, ORDERS, replies.cut_short),
+    Kind("timeout", "No answer for so many seconds, and then none.", BEFORE, ORDERS, replies.timeout, {"seconds": 60.0}),
+    Kind("slow", "The answer takes its time.", BEFORE, ("finalize",), replies.slow, {"seconds": 1.0}),
+    # Somebody else answers.
+    Kind("html-page", "A page in place of a document.", BEFORE, ORDERS, replies.html_page, {"status": 200}),
+    Kind("redirect", "A redirect, which no ACME resource has.", BEFORE, ORDERS, replies.redirect, {"url": "https://ca.test/"}),
+    # Documents.
+    Kind("garbage-json", "Half a document.", AFTER, DOCUMENTS, documents.garbage_json, applies=documents.is_object),
+    Kind("json-array", "JSON, but no object.", AFTER, DOCUMENTS, documents.json_array, applies=documents.is_object),
+    Kind("huge-reply", "A reply of so many bytes more.", AFTER, DOCUMENTS, documents.huge_reply, {"size": 4 << 20}),
+    Kind("wrong-content-type", "JSON that is called text.", AFTER, DOCUMENTS, documents.wrong_content_type),
+    Kind(
+        "wrong-status",
+        "A status that RFC 8555 does not know.",
+        AFTER,
+        DOCUMENTS,
+        documents.wrong_status,
+        {"status": "confused"},
+        documents.is_object,
+    ),
+    Kind("unknown-members", "Members of the future.", AFTER, DOCUMENTS, documents.unknown_members, applies=documents.is_object),
+    Kind(
+        "missing-member",
+        "A member is not there.",
+        AFTER,
+        DOCUMENTS,
+        documents.missing_member,
+        {"member": "status"},
+        documents.is_object,
+    ),
+    Kind(
+        "authorizations-shuffled",
+        "Authorizations in another order than the names.",
+        AFTER,
+        ("new-order", "order"),
+        documents.authorizations_shuffled,
+        applies=documents.is_object,
+    ),
+    # Headers.
+    Kind("missing-location", "No Location.", AFTER, ("new-order",), documents.missing_location, applies=documents.has_location),
+    Kind("missing-nonce", "No Replay-Nonce.", AFTER, ("new-nonce",), documents.missing_nonce, applies=documents.has_nonce),
+    Kind("garbage-nonce", "A nonce with blanks.", AFTER, ("new-nonce",), documents.garbage_nonce, applies=documents.has_nonce),
+    Kind("garbage-retry-after", "Retry-After: soon.", AFTER, ("order",), documents.garbage_retry_after),
+    Kind("clock-off", "The CA's clock is so many hours off.", AFTER, ("directory",), documents.clock_off, {"hours": -5}),
+    # Challenges.
+    Kind(
+        "unknown-challenges-only",
+        "No challenge of a type that anybody knows.",
+        AFTER,
+        ("authorization",),
+        documents.unknown_challenges_only,
+        applies=documents.is_object,
+    ),
+    Kind(
+        "unknown-challenges-among",
+        "Challenges of unknown types beside the usual one.",
+        AFTER,
+        ("authorization",),
+        documents.unknown_challenges_among,
+        applies=documents.is_object,
+    ),
+    Kind(
+        "challenge-without-token",
+        "A challenge of a type that has no token, dns-persist-01, comes first.",
+        AFTER,
+        ("authorization",),
+        documents.challenge_without_token,
+        applies=documents.is_object,
+    ),
+    Kind(
+        "http-01-without-token",
+        "The http-01 challenge lacks its token.",
+        AFTER,
+        ("authorization",),
+        documents.http_01_without_token,
+        applies=documents.is_object,
+    ),
+    Kind(
+        "secondary-validation-fails",
+        "The first perspective has seen the answer, another has not.",
+        VALIDATED,
+        (VALIDATION,),
+        replies.secondary_fails,
+        {"type": "connection"},
+    ),
+    # Orders, authorizations and accounts.
+    Kind(
+        "processing",
+        "The order is processing for so many polls.",
+        BEFORE,
+        ("finalize",),
+        states.processing,
+        {"polls": 3},
+        states.is_own_order,
+    ),
+    Kind(
+        "finalize-fails",
+        "The order becomes invalid when it is finalized.",
+        AFTER,
+        ("finalize",),
+        states.finalize_fails,
+        {"type": "serverInternal"},
+        states.was_finalized,
+    ),
+    Kind(
+        "valid-without-certificate",
+        "The order is valid and names no certificate.",
+        AFTER,
+        ("finalize", "order"),
+        states.valid_without_certificate,
+        applies=documents.is_valid,
+    ),
+    Kind(
+        "expired-order", "The order expires.", BEFORE, ("order", "finalize"), states.expired_order, applies=states.is_own_order
+    ),
+    Kind(
+        "order-vanished",
+        "The CA forgets the order.",
+        BEFORE,
+        ("order", "finalize"),
+        states.order_vanished,
+        applies=states.is_own_order,
+    ),
+    Kind(
+        "authorization-deactivated",
+        "The authorization is deactivated, by somebody else.",
+        BEFORE,
+        ("authorization",),
+        states.authorization_deactivated,
+        applies=states.is_known_authorization,
+    ),
+    Kind(
+        "account-unknown",
+        "The CA forgets the account.",
+        BEFORE,
+        ORDERS,
+        states.account_unknown,
+        applies=states.is_known_account,
+    ),
+    # Certificates.
+    Kind(
+        "truncated-chain",
+        "The certificate without its chain.",
+        AFTER,
+        ("certificate",),
+        states.truncated_chain,
+        applies=documents.succeeded,
+    ),
+    Kind(
+        "reversed-chain",
+        "The certificate after its chain.",
+        AFTER,
+        ("certificate",),
+        states.reversed_chain,
+        applies=documents.succeeded,
+    ),
+    Kind(
+        "foreign-chain",
+        "A chain that has not issued the certificate.",
+        AFTER,
+        ("certificate",),
+        states.foreign_chain,
+        applies=documents.succeeded,
+    ),
+    Kind(
+        "garbage-certificate",
+        "Half a certificate.",
+        AFTER,
+        ("certificate",),
+        states.garbage_certificate,
+        applies=documents.succeeded,
+    ),
+    Kind(
+        "certificate-for-another-key",
+        "Another key's certificate.",
+        AFTER,
+        ("certificate",),
+        states.certificate_for_another_key,
+        applies=documents.succeeded,
+    ),
+    Kind(
+        "certificate-for-another-name",
+        "Another name's certificate.",
+        AFTER,
+        ("certificate",),
+        states.certificate_for_another_name,
+        {"name": "other.test"},
+        documents.succeeded,
+    ),
+    Kind(
+        "certificate-expired",
+        "A certificate that has expired.",
+        AFTER,
+        ("certificate",),
+        states.certificate_expired,
+        applies=documents.succeeded,
+    ),
+    # Renewal information.
+    Kind(
+        "ari-not-json",
+        "Renewal information that is no JSON.",
+        AFTER,
+        ("renewal-info",),
+        documents.ari_not_json,
+        applies=documents.is_object,
+    ),
+    Kind(
+        "ari-malformed",
+        "A window without an end, with a start that is no time.",
+        AFTER,
+        ("renewal-info",),
+        documents.ari_malformed,
+        applies=documents.is_object,
+    ),
+    Kind(
+        "ari-inverted",
+        "A window that ends before it begins.",
+        AFTER,
+        ("renewal-info",),
+        documents.ari_inverted,
+        applies=documents.is_object,
+    ),
+    Kind(
+        "ari-without-offset",
+        "Times without an offset.",
+        AFTER,
+        ("renewal-info",),
+        documents.ari_without_offset,
+        applies=documents.is_object,
+    ),
+    Kind(
+        "ari-after-expiry",
+        "A window that ends after the certificate.",
+        AFTER,
+        ("renewal-info",),
+        documents.ari_after_expiry,
+        applies=documents.is_object,
+    ),
+)
+"""In tests: ``ca.fault("rate-limited", retry_after=60)``."""

@@ -28,12 +28,12 @@ class FaultsLeft(AcmeMiddlewareError):
     """Faults were scripted that no request has met: what a test meant to try was not tried. ``faults`` lists them."""
 
 
-class Cut(Exception):  # it is what a fault does
-    """The connection ends here without an answer; ``reset``: by a TCP reset."""
+class Cut(Exception):
+    """The connection ends here, by a TCP reset where ``reset``, without an answer or with the first half of one."""
 
-    def __init__(self, *, reset: bool) -> None:
+    def __init__(self, *, reset: bool, half: Response | None = None) -> None:
         super().__init__("cut")
-        self.reset = reset
+        self.reset, self.half = reset, half
 
 
 class Stage(Enum):

@@ -129,15 +129,18 @@ class Handler(BaseHTTPRequestHandler):
             answer = self.server.answer(Request(self._environ(body)))
         except Cut as cut:
             self.close_connection, self.reset = True, cut.reset
+            if cut.half is not None:
+                self._write(cut.half, half=True)
             return
         self._write(answer)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = handle_any
 
-    def _write(self, answer: Response) -> None:
+    def _write(self, answer: Response, *, half: bool = False) -> None:
         body = answer.get_data()
         self.send_response_only(answer.status_code)
-        self.send_header("Date", format_datetime(self.server.clock(), usegmt=True))
+        if "Date" not in answer.headers:
+            self.send_header("Date", format_datetime(self.server.clock(), usegmt=True))
         for name, value in answer.headers.items():
             if name != "Content-Length":
                 self.send_header(name, value)
@@ -147,7 +150,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if half else body)
 
     def _environ(self, body: bytes) -> dict[str, Any]:
         path, _, query = self.path.partition("?")
