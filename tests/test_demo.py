@@ -103,7 +103,7 @@ def test_nothing_is_left_of_an_interrupted_demo(how: signal.Signals) -> None:
     demo.lines_until("fetching https://example.com/")
     assert eventually(lambda: any("sleep 300" in command for command in demo.processes()))
     running = demo.processes()
-    assert any("pebble" in command for command in running)
+    assert any("acme_middleware ca" in command for command in running)
     assert any("gunicorn" in command for command in running)
     demo.process.send_signal(how)
     lines = demo.finish()

@@ -3,9 +3,9 @@ The whole road in one command: a CA, a Django site that answers its challenges, 
 
     python tools/demo.py [--name NAME] [COMMAND ...]
 
-Pebble is the CA, on this machine; the site is example_projects/django_site, its data in a temporary folder. All that was
-started is stopped at the end, also after a failure or Ctrl-C. COMMAND runs before that, with DEMO_ADDRESS (host:port of the
-site over TLS), DEMO_NAME and DEMO_ROOT (a PEM file with the root to trust) in its environment.
+The CA is the project's own, `acme-middleware ca`; the site is example_projects/django_site, its data in a temporary folder.
+All that was started is stopped at the end, also after a failure or Ctrl-C. COMMAND runs before that, with DEMO_ADDRESS
+(host:port of the site over TLS), DEMO_NAME and DEMO_ROOT (a PEM file with the root to trust) in its environment.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -26,7 +27,6 @@ from typing import NoReturn
 
 import local_ports
 from background import Background, listens
-from pebble_server import Pebble
 
 SITE = Path(__file__).resolve().parent.parent / "example_projects" / "django_site"
 LIMIT = 120.0
@@ -62,23 +62,20 @@ def demonstrate(name: str, command: Sequence[str], things: contextlib.ExitStack)
     folder = Path(things.enter_context(tempfile.TemporaryDirectory(prefix="demo-")))
     site = Site(folder, {**os.environ, "MYSITE_DATA": str(folder), "MYSITE_HOSTS": name}, things)
 
-    step("starting Pebble, the CA")
-    ca = things.enter_context(Pebble())
-    root = folder / "root.pem"
-    root.write_text(ca.root())
+    http, ca_port, port = things.enter_context(local_ports.reserve(3))
+    step(f"starting a CA at 127.0.0.1:{ca_port}, which finds every name at 127.0.0.1:{http}")
+    directory, root = start_ca(ca_port, f"*=127.0.0.1:{http}", folder, things)
 
     step("creating the site's database")
     site.manage("migrate", "--verbosity=0")
 
-    step(f"serving the site under gunicorn at 127.0.0.1:{ca.http_port}, two workers")
-    site.serve(ca.http_port)
+    step(f"serving the site under gunicorn at 127.0.0.1:{http}, two workers")
+    site.serve(http)
 
     step(f"python manage.py issuecert {name}")
-    self_check = ["--self-check-via", f"127.0.0.1:{ca.http_port}"]
-    site.manage("issuecert", name, "--agree-tos", "--ca", ca.directory_url, "--ca-bundle", ca.ca_bundle, *self_check)
+    site.manage("issuecert", name, "--ca", directory, "--ca-bundle", root, "--self-check-via", f"127.0.0.1:{http}")
 
     published = folder / "certificates" / name / "current"
-    (port,) = things.enter_context(local_ports.reserve())
     step(f"serving the site over TLS at 127.0.0.1:{port} with its new certificate")
     site.serve(port, "--certfile", published / "fullchain.pem", "--keyfile", published / "privkey.pem")
 
@@ -88,6 +85,20 @@ def demonstrate(name: str, command: Sequence[str], things: contextlib.ExitStack)
         environment = {"DEMO_ADDRESS": f"127.0.0.1:{port}", "DEMO_NAME": name, "DEMO_ROOT": str(root)}
         run(command, env={**os.environ, **environment})
     return serial
+
+
+def start_ca(port: int, resolve: str, folder: Path, things: contextlib.ExitStack) -> tuple[str, Path]:
+    """Start the project's own CA; returns the URL of its directory, and its root."""
+    command = [sys.executable, "-m", "acme_middleware", "ca", "--json", "--port", str(port), "--resolve", resolve]
+    log = folder / "ca.log"
+    ca = Background([*command, "--state", folder / "ca"], log=log, env=dict(os.environ), cwd=folder)
+    things.callback(ca.stop)
+    try:
+        ca.wait_until(lambda: listens(port) and log.read_text().endswith("\n"))
+    except RuntimeError as error:
+        raise DemoFailed(str(error)) from error
+    said = json.loads(log.read_text().splitlines()[-1])
+    return said["directory"], Path(said["root"])
 
 
 class Site:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
 
@@ -93,12 +95,10 @@ def acme_serve() -> Iterator[Callable[[Any], str]]:
 
     For apps that must be reached over a socket; an ASGI or Tornado app brings a server of its own.
     """
-    from werkzeug.serving import make_server
-
-    running = []
+    running: list[tuple[WSGIServer, threading.Thread]] = []
 
     def serve(app: Any) -> str:
-        server = make_server("127.0.0.1", 0, app, threaded=True)
+        server = make_server("127.0.0.1", 0, app, server_class=_Server, handler_class=_Quiet)
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         running.append((server, thread))
@@ -109,3 +109,13 @@ def acme_serve() -> Iterator[Callable[[Any], str]]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    request_queue_size = 128  # a CA opens several connections for each name at once
+
+
+class _Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """A line per request would bury what a failing test prints."""
