@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from acme_middleware.local_ca.problems import Problem
 
@@ -62,8 +62,15 @@ def fetch(url: str, resolve: Mapping[str, Place], *, timeout: float) -> Fetched:
         fetched = _get(scheme, host, path, resolve, timeout)
         if fetched.status not in REDIRECTS or not fetched.location:
             return fetched
-        url = urljoin(url, fetched.location)
+        url = _joined(url, fetched.location)
     raise Unfetched("connection", f"more than {MOST_REDIRECTS} redirects, the last to {url}")
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise Unfetched("connection", f"redirected to {location!r}, which is no URL") from None
 
 
 def _parts(url: str) -> tuple[str, str, str]:
@@ -76,7 +83,8 @@ def _parts(url: str) -> tuple[str, str, str]:
         raise Unfetched("connection", f"redirected to {url!r}: only http and https are followed")
     if port is not None and port not in PORTS.values():
         raise Unfetched("connection", f"redirected to {url!r}: only the ports 80 and 443 are followed")
-    return parts.scheme, host, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    # Servers send what they like: what is not ASCII is quoted, as browsers do it.
+    return parts.scheme, host, quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe="/?%:@!$&'()*+,;=~")
 
 
 def _get(scheme: str, host: str, path: str, resolve: Mapping[str, Place], timeout: float) -> Fetched:
@@ -119,7 +127,7 @@ def _ask(scheme: str, address: str, port: int, host: str, header: str, path: str
         raise Unfetched("tls", f"{address}: {error.reason or error}: fetching {url}") from error
     except TimeoutError:
         raise Unfetched("connection", f"{address}: no answer within {timeout:.0f} s: fetching {url}") from None
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
         raise Unfetched("connection", f"{address}: {str(error) or type(error).__name__}: fetching {url}") from error
     finally:
         connection.close()

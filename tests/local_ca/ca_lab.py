@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cryptography import x509
-from raw_acme import Answer, Client, Key, connected, csr, der, new_key
+from raw_acme import Answer, Client, Key, algorithm, certificate_id, connected, csr, der, jwk, jws, new_key
 
 from acme_middleware.local_ca import LocalCA
 
@@ -141,3 +142,16 @@ class Issued:
     @property
     def leaf(self) -> x509.Certificate:
         return self.chain[0]
+
+
+def key_change(client: Client, new: Key, *, protected: Callable[[dict[str, Any]], object] = bool, **payload: Any) -> Answer:
+    """Section 7.3.5: the inner JWS, spoilt or not, inside of the outer one."""
+    url = client.directory["keyChange"]
+    header: dict[str, Any] = {"alg": algorithm(new), "jwk": jwk(new), "url": url}
+    protected(header)
+    inner = {"account": client.account, "oldKey": jwk(client.key), **payload}
+    return client.post(url, jws(new, header, json.dumps(inner).encode()))
+
+
+def renewal_info(client: Client, leaf: x509.Certificate) -> Answer:
+    return client.request("GET", f"{client.directory['renewalInfo']}/{certificate_id(leaf)}").ok()

@@ -9,17 +9,15 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ca_lab import Lab
-from cryptography import x509
+from ca_lab import Lab, key_change, renewal_info
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from raw_acme import Answer, Client, Key, algorithm, b64, certificate_id, csr, der, jwk, jws, mac_jws, new_key, unb64
+from raw_acme import Client, Key, b64, certificate_id, csr, der, jwk, mac_jws, new_key, unb64
 
 from acme_middleware.errors import ConfigurationError
 from acme_middleware.local_ca import LocalCA
@@ -604,19 +602,6 @@ def binding(
     """An external account binding (RFC 8555 section 7.3.4)."""
     protected = {"alg": "HS256", "kid": kid, "url": url or client.directory["newAccount"], **header}
     return mac_jws(mac, protected, json.dumps(jwk(key or client.key)).encode())
-
-
-def key_change(client: Client, new: Key, *, protected: Callable[[dict[str, Any]], object] = bool, **payload: Any) -> Answer:
-    """Section 7.3.5: the inner JWS, spoilt or not, inside of the outer one."""
-    url = client.directory["keyChange"]
-    header: dict[str, Any] = {"alg": algorithm(new), "jwk": jwk(new), "url": url}
-    protected(header)
-    inner = {"account": client.account, "oldKey": jwk(client.key), **payload}
-    return client.post(url, jws(new, header, json.dumps(inner).encode()))
-
-
-def renewal_info(client: Client, leaf: x509.Certificate) -> Answer:
-    return client.request("GET", f"{client.directory['renewalInfo']}/{certificate_id(leaf)}").ok()
 
 
 def validated(lab: Lab) -> dict[str, Any]:
