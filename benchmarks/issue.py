@@ -53,7 +53,7 @@ class Client:
 
 
 def ours(ca: Pebble, folder: Path, webroot: Path, name: str) -> Sequence[str | Path]:
-    start = [sys.executable, "-c", "import sys; from acme_middleware.cli import main; sys.exit(main())"]
+    start = [Path(sys.executable).with_name("acme-middleware")]
     stores = ["--store", f"file://{folder}/state", "--challenge-store", f"webroot://{webroot}"]
     where: list[str | Path] = [
         "--ca",

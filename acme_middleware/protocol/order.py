@@ -23,7 +23,7 @@ from acme_middleware.protocol.reply import Reply, problem_from
 ORDER_STATUSES = {"pending", "ready", "processing", "valid", "invalid"}
 AUTHORIZATION_STATUSES = {"pending", "valid", "invalid", "deactivated", "expired", "revoked"}
 
-FIRST_POLL, POLL_FACTOR, LONGEST_POLL = 0.05, 1.6, 5.0
+FIRST_POLL, POLL_FACTOR, LONGEST_POLL = 0.02, 2.0, 5.0
 LONGEST_RETRY_AFTER = 60.0
 PATIENCE = 180.0
 """Seconds to wait for a validation or for a certificate before the run ends; the order is kept, and the next run resumes it."""
