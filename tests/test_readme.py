@@ -13,6 +13,8 @@ import pytest
 from background import Background, listens
 from pebble_server import Pebble
 
+from acme_middleware.authorities import LOCAL_PORT
+
 README = Path(__file__).resolve().parent.parent / "README.md"
 NAME = "example.com"
 FILES = {"privkey.pem": 0o600, "cert.pem": 0o644, "chain.pem": 0o644, "fullchain.pem": 0o644, "bundle.pem": 0o600}
@@ -111,10 +113,50 @@ def test_every_command_that_the_readme_names_exists(tmp_path: Path) -> None:
 
     text = README.read_text()
     verbs = set(re.findall(r"acme-middleware ([a-z]+)\b", re.sub(r"ACME_\w+|//\S+", "", text)))
-    assert verbs == {"issue", "status"}
+    assert verbs == {"ca", "issue", "status"}
     for verb in verbs:
         assert verb in helped()
     ours = "\n".join(line for line in text.splitlines() if not re.match(r"\$ (certbot|lego|acme\.sh) ", line))
     flags = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", ours))
     assert flags >= {"--agree-tos", "--email", "--staging", "--dry-run", "--force", "--json", "--ca-bundle"}
-    assert not [flag for flag in flags - {"--help"} if flag not in helped("issue")]
+    of_others = {"--help", "--cacert"}
+    assert not [flag for flag in flags - of_others if flag not in helped("issue") + helped("ca")]
+
+
+def test_trying_it_first_needs_no_setting_but_the_readmes(tmp_path: Path) -> None:
+    """The section about the local CA: its three commands, on the ports that they take by default."""
+    section = re.search(r"^## Try it first.*?^```console\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    assert section
+    ca, serve, issue = (line.removeprefix("$ ").split()[1:] for line in section[1].splitlines())
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("ACME_", "DJANGO_"))} | state
+    subprocess.run([sys.executable, "-m", "django", "startproject", "mysite", tmp_path], check=True, env=env, timeout=60)
+    settings = django_blocks()[0].replace("ACME_AGREE_TOS", "# ACME_AGREE_TOS")
+    with (tmp_path / "mysite" / "settings.py").open("a") as file:
+        file.write(settings)
+
+    def manage(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=tmp_path,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    manage("migrate")
+    with (
+        Background([sys.executable, *ca], log=tmp_path / "ca.log", env=env, cwd=tmp_path) as running,
+        Background([sys.executable, *serve, "--noreload"], log=tmp_path / "site.log", env=env, cwd=tmp_path) as site,
+    ):
+        running.wait_until(lambda: listens(LOCAL_PORT))
+        site.wait_until(lambda: listens(8000))
+        assert "issued" in manage(*issue[1:])
+    root = tmp_path / "state/acme-middleware/local-ca/root.pem"
+    fullchain = tmp_path / "certificates" / NAME / "current" / "fullchain.pem"
+    verify = ["openssl", "verify", "-CAfile", root, "-untrusted", fullchain, "-verify_hostname", NAME, fullchain]
+    assert subprocess.run(verify, capture_output=True, text=True, check=True).stdout.endswith("OK\n")
