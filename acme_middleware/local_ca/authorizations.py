@@ -27,8 +27,7 @@ def authorization(call: Call, desk: Desk) -> Response:
             raise Refused("malformed", f"the authorization is {found.status_at(desk.clock())}")
         found.status = "deactivated"
     answer = reply(show(call, found, desk))
-    if found.status == "pending" and desk.settings.order_retry_after is not None:
-        answer.headers["Retry-After"] = str(desk.settings.order_retry_after)
+    _ask_to_wait(answer, found, desk)
     return answer
 
 
@@ -58,6 +57,7 @@ def challenge(call: Call, desk: Desk) -> tuple[Response, Challenge | None]:
     answer = reply(show_challenge(call, found))
     if desk.rules.kept("8555-7.5.1-link-up"):
         answer.headers.add("Link", f'<{call.url("authorization", id=found.authorization.id)}>;rel="up"')
+    _ask_to_wait(answer, found.authorization, desk)
     return answer, begun
 
 
@@ -91,6 +91,12 @@ def show_challenge(call: Call, challenge: Challenge) -> dict[str, Any]:
     }
     document |= {"validated": timestamp(challenge.validated)} if challenge.validated else {}
     return document | ({"error": challenge.problem.document()} if challenge.problem else {})
+
+
+def _ask_to_wait(answer: Response, found: Authorization, desk: Desk) -> None:
+    """Section 7.5.1: when to ask again, while it is not known how a validation ends."""
+    if found.status == "pending" and desk.settings.order_retry_after is not None:
+        answer.headers["Retry-After"] = str(desk.settings.order_retry_after)
 
 
 def _demand_own(found: Authorization, call: Call, desk: Desk) -> None:

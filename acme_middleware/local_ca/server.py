@@ -59,7 +59,7 @@ class LocalCA:
         perspectives: How often each token is fetched.
         validation_delay: Seconds before a validation begins.
         validation_timeout: Seconds that a site has to answer.
-        order_retry_after: Seconds of Retry-After while an order or an authorization is pending; None sends none.
+        order_retry_after: Seconds of Retry-After while an order, an authorization or a challenge is pending; None sends none.
         authz_reuse: Whether orders reuse the valid authorizations of their account.
         finalize_polls: How often an order is shown as "processing" before it is valid; 0 finalizes at once.
         renewal_retry_after: Seconds of Retry-After with renewal information.
