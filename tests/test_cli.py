@@ -1,4 +1,4 @@
-"""The command line by itself: help, options, errors, status. What needs a CA is in tests/pebble."""
+"""The command line by itself: help, options, errors, status. What needs a CA is in tests/protocol."""
 
 from __future__ import annotations
 
