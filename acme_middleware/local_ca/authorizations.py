@@ -63,12 +63,14 @@ def challenge(call: Call, desk: Desk) -> tuple[Response, Challenge | None]:
 
 def settle(challenge: Challenge, problem: Problem | None, desk: Desk) -> None:
     """Note how a validation ended (section 7.1.6)."""
-    if challenge.authorization.status != "pending":
+    authorization = challenge.authorization
+    if authorization.status != "pending":
         return  # deactivated meanwhile
     if problem is not None:
-        challenge.status, challenge.problem, challenge.authorization.status = "invalid", problem, "invalid"
+        challenge.status, challenge.problem, authorization.status = "invalid", problem, "invalid"
         return
-    challenge.status, challenge.validated, challenge.authorization.status = "valid", desk.clock(), "valid"
+    challenge.status, challenge.validated, authorization.status = "valid", desk.clock(), "valid"
+    authorization.account.authorizations[authorization.identifier] = authorization
 
 
 def show(call: Call, found: Authorization, desk: Desk) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def revoke(call: Call, desk: Desk) -> Response:
 def renewal_info(call: Call, desk: Desk) -> Response:
     """RFC 9773 section 4: the window to renew in. The request is not signed."""
     certificate_ids.parse(call.id)
-    found = desk.state.certificate_by_id(call.id)
+    found = desk.state.certificates.get(call.id)
     if found is None:
         raise Refused("malformed", "this CA has not issued that certificate", status=404)
     start, end = renewal_window(found, desk)
@@ -95,9 +95,5 @@ def _may_revoke(call: Call, found: Certificate, desk: Desk) -> bool:
         spki = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return call.key is not None and call.key.key.public_bytes(*spki) == found.leaf.public_key().public_bytes(*spki)
     now = desk.clock()
-    held = {
-        entry.identifier
-        for entry in desk.state.authorizations.values()
-        if entry.account is call.account and entry.status_at(now) == "valid"
-    }
+    held = {name for name, entry in call.account.authorizations.items() if entry.status_at(now) == "valid"}
     return found.account is call.account or held >= set(found.identifiers)

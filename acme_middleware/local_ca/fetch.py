@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -45,7 +47,35 @@ class Fetched:
     place: str
 
 
-def fetch(url: str, resolve: Mapping[str, Place], *, timeout: float) -> Fetched:
+class Sockets:
+    """The connections that are open, so that they can be ended from elsewhere; afterwards none is opened any more."""
+
+    def __init__(self) -> None:
+        self._open: set[socket.socket] = set()
+        self._ended = False
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def holding(self, connection: socket.socket) -> Iterator[None]:
+        with self._lock:
+            if self._ended:
+                raise OSError("this CA is being stopped")
+            self._open.add(connection)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+
+    def end(self) -> None:
+        with self._lock:
+            self._ended = True
+            for connection in self._open:
+                with contextlib.suppress(OSError):  # the other side was quicker
+                    connection.shutdown(socket.SHUT_RDWR)
+
+
+def fetch(url: str, resolve: Mapping[str, Place], *, timeout: float, sockets: Sockets) -> Fetched:
     """
     GET a URL and follow its redirects: as Let's Encrypt does, to http and https on ports 80 and 443 only, trusting any
     certificate.
@@ -53,13 +83,14 @@ def fetch(url: str, resolve: Mapping[str, Place], *, timeout: float) -> Fetched:
     Args:
         resolve: Where each name is: ``NAME``, ``NAME:443`` for https, ``*`` and ``*:443`` for all others.
         timeout: Seconds for each connection and each part of a reply.
+        sockets: Knows what is open.
 
     Raises:
         Unfetched: nobody answered, or the redirects lead nowhere.
     """
     for _ in range(MOST_REDIRECTS + 1):
         scheme, host, path = _parts(url)
-        fetched = _get(scheme, host, path, resolve, timeout)
+        fetched = _get(scheme, host, path, resolve, timeout, sockets)
         if fetched.status not in REDIRECTS or not fetched.location:
             return fetched
         url = _joined(url, fetched.location)
@@ -87,7 +118,7 @@ def _parts(url: str) -> tuple[str, str, str]:
     return parts.scheme, host, quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe="/?%:@!$&'()*+,;=~")
 
 
-def _get(scheme: str, host: str, path: str, resolve: Mapping[str, Place], timeout: float) -> Fetched:
+def _get(scheme: str, host: str, path: str, resolve: Mapping[str, Place], timeout: float, sockets: Sockets) -> Fetched:
     suffix = ":443" if scheme == "https" else ""
     place = next((resolve[key] for key in (host + suffix, "*" + suffix) if key in resolve), None)
     if place is None:
@@ -100,14 +131,14 @@ def _get(scheme: str, host: str, path: str, resolve: Mapping[str, Place], timeou
     failure = ""
     for address, port in _addresses([place] if isinstance(place, str) else place):
         try:
-            return _ask(scheme, address, port, host, header, path, timeout)
+            return _ask(scheme, address, port, host, header, path, timeout, sockets)
         except ConnectionError as error:
             # Only a connection that was never made lets a CA try the other family.
             failure = f"{address}: {error.strerror or error}"
     raise Unfetched("connection", f"{failure}: fetching {scheme}://{header}{path}")
 
 
-def _ask(scheme: str, address: str, port: int, host: str, header: str, path: str, timeout: float) -> Fetched:
+def _ask(scheme: str, address: str, port: int, host: str, header: str, path: str, timeout: float, sockets: Sockets) -> Fetched:
     url = f"{scheme}://{header}{path}"
     try:
         connected = socket.create_connection((address, port), timeout)
@@ -120,9 +151,12 @@ def _ask(scheme: str, address: str, port: int, host: str, header: str, path: str
     try:
         if scheme == "https":
             connection.sock = _any_certificate().wrap_socket(connected, server_hostname=host)
-        connection.request("GET", path, headers={"Host": header, "User-Agent": AGENT, "Accept": "*/*", "Connection": "close"})
-        response = connection.getresponse()
-        return Fetched(response.status, response.headers.get("Location", ""), response.read(LARGEST_BODY), address)
+        with sockets.holding(connection.sock):
+            connection.request(
+                "GET", path, headers={"Host": header, "User-Agent": AGENT, "Accept": "*/*", "Connection": "close"}
+            )
+            response = connection.getresponse()
+            return Fetched(response.status, response.headers.get("Location", ""), response.read(LARGEST_BODY), address)
     except ssl.SSLError as error:
         raise Unfetched("tls", f"{address}: {error.reason or error}: fetching {url}") from error
     except TimeoutError:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -35,36 +36,32 @@ class Hierarchy:
         alternates: How many further roots there are, each of which has signed the topmost intermediate as well.
 
     Raises:
-        ConfigurationError: the folder is not private, or a certificate in it is not valid at ``now``.
+        ConfigurationError: the folder is not private or cannot be written to, a file in it is not the CA's, or a certificate
+            in it is not valid at ``now``.
     """
 
     def __init__(self, folder: Path, *, now: datetime, hosts: Sequence[str], chain_length: int, alternates: int) -> None:
         self.folder = folder
-        _files.make_parents(folder)
-        _files.make_folder(folder, 0o700)
-        if folder.stat().st_mode & 0o077:
-            raise ConfigurationError(
-                f"others can read {folder}, where the CA keeps its keys", hint=f"chmod 700 {folder}, or name another folder"
-            )
         # HTTPS is judged by the clients' clocks, and certificates by the CA's: the roots are good by both.
         real = datetime.now(UTC)
         begin = min(now, real) - timedelta(days=1)
-        with _files.exclusive(folder / ".lock"):
-            self.roots = [self._root(number, begin) for number in range(alternates + 1)]
-            self.intermediates = self._intermediates(chain_length, begin)
-            # The same topmost intermediate, once for each further root.
-            self.cross_signed = [
-                self._certificate(
-                    f"cross-{number}",
-                    self.intermediates[0][0].subject,
-                    self.intermediates[0][1],
-                    root,
-                    begin,
-                    INTERMEDIATE_LIFETIME,
-                )
-                for number, root in enumerate(self.roots[1:], 1)
-            ]
-            self.https = self._https(hosts, real)
+        try:
+            _prepare(folder)
+            with _files.exclusive(folder / ".lock"):
+                self.roots = [self._root(number, begin) for number in range(alternates + 1)]
+                self.intermediates = self._intermediates(chain_length, begin)
+                # The same topmost intermediate, once for each further root.
+                top, key = self.intermediates[0]
+                self.cross_signed = [
+                    self._certificate(f"cross-{number}", top.subject, key, root, begin, INTERMEDIATE_LIFETIME)
+                    for number, root in enumerate(self.roots[1:], 1)
+                ]
+                self.https = self._https(hosts, real)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the CA cannot keep its keys in {folder}: {error.strerror or error}",
+                hint=_files.who(error) or "name another folder",
+            ) from error
         for certificate, _ in [*self.roots, *self.intermediates]:
             if not certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc:
                 raise ConfigurationError(
@@ -112,31 +109,31 @@ class Hierarchy:
         begin: datetime,
         lifetime: timedelta,
     ) -> x509.Certificate:
-        """The certificate of one of the CA's keys; ``above`` is None for a root."""
+        """The certificate of one of the CA's keys, kept or new; ``above`` is None for a root."""
         path = self.folder / f"{word}.pem"
-        if path.exists():
-            return x509.load_pem_x509_certificate(_files.read(path))
         issuer, signing_key = (above[0].subject, above[1]) if above else (subject, key)
+        kept = _load(path)
+        if kept is not None and _is_by(kept, key, issuer, signing_key):
+            return kept
         builder = (
             _builder(subject, issuer, key.public_key(), signing_key.public_key(), begin, begin + lifetime)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
         )
         certificate = builder.sign(signing_key, hashes.SHA256())
-        _files.create(path, _pem(certificate))
+        _write(path, _pem(certificate))
         return certificate
 
     def _https(self, hosts: Sequence[str], now: datetime) -> tuple[Path, Path]:
         """The certificate chain and key that the CA's own server shows, renewed when the CA is started."""
         key, path = self._key("https"), self.folder / "https.pem"
         names = [_general_name(host) for host in hosts]
-        if path.exists():
-            old = x509.load_pem_x509_certificate(_files.read(path))
-            has = list(old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-            if has == names and old.not_valid_after_utc - HTTPS_RENEWED_BEFORE > now:
-                return path, self.folder / "https.key"
-            path.unlink()
         issuer, signing_key = self.roots[0]
+        kept = _load(path)
+        if kept is not None and _is_by(kept, key, issuer.subject, signing_key):
+            has = list(kept.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+            if has == names and kept.not_valid_after_utc - HTTPS_RENEWED_BEFORE > now:
+                return path, self.folder / "https.key"
         builder = (
             _builder(
                 x509.Name([]), issuer.subject, key.public_key(), signing_key.public_key(), now - BACKDATED, now + HTTPS_LIFETIME
@@ -146,19 +143,22 @@ class Hierarchy:
             .add_extension(_usage(digital_signature=True), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         )
-        _files.create(path, _pem(builder.sign(signing_key, hashes.SHA256())))
+        _write(path, _pem(builder.sign(signing_key, hashes.SHA256())))
         return path, self.folder / "https.key"
 
     def _key(self, word: str) -> ec.EllipticCurvePrivateKey:
         path = self.folder / f"{word}.key"
         if path.exists():
-            key = serialization.load_pem_private_key(_files.read(path), None)
-            if not isinstance(key, ec.EllipticCurvePrivateKey):
-                raise ConfigurationError(f"{path} is no key of this CA", hint="name another folder")
-            return key
+            try:
+                kept = serialization.load_pem_private_key(_files.read(path), None)
+            except (ValueError, TypeError):
+                kept = None
+            if not isinstance(kept, ec.EllipticCurvePrivateKey):
+                raise _foreign(path)
+            return kept
         key = ec.generate_private_key(ec.SECP256R1())
         encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
-        _files.create(path, key.private_bytes(encoding, form, serialization.NoEncryption()))
+        _write(path, key.private_bytes(encoding, form, serialization.NoEncryption()))
         return key
 
 
@@ -180,6 +180,53 @@ def sign_leaf(signer: Signer, key: object, names: Sequence[str], *, begin: datet
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
     )
     return builder.sign(signing_key, hashes.SHA256())
+
+
+def _prepare(folder: Path) -> None:
+    _files.make_parents(folder)
+    _files.make_folder(folder, 0o700)
+    if folder.stat().st_mode & 0o077:
+        raise ConfigurationError(
+            f"others can read {folder}, where the CA keeps its keys", hint=f"chmod 700 {folder}, or name another folder"
+        )
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a file whole: one that a kill left half written would stop every later start."""
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    _files.create(new, data)
+    new.replace(path)
+    _files.sync_folder(path.parent)
+
+
+def _load(path: Path) -> x509.Certificate | None:
+    if not path.exists():
+        return None
+    try:
+        return x509.load_pem_x509_certificate(_files.read(path))
+    except ValueError:
+        raise _foreign(path) from None
+
+
+def _foreign(path: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} is not a file of this CA", hint="delete it to have a new one made, or name another folder"
+    )
+
+
+def _is_by(
+    certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, issuer: x509.Name, signing_key: ec.EllipticCurvePrivateKey
+) -> bool:
+    """Whether a kept certificate is still for a key and by an issuer: somebody may have deleted one of the files."""
+    if certificate.public_key() != key.public_key() or certificate.issuer != issuer:
+        return False
+    algorithm = ec.ECDSA(hashes.SHA256())
+    try:
+        signing_key.public_key().verify(certificate.signature, certificate.tbs_certificate_bytes, algorithm)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _builder(

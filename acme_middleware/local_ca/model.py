@@ -33,7 +33,13 @@ class Identifier:
 
 @dataclass(slots=True)
 class Account:
-    """``binding`` is the external account binding that it was made with, as it came."""
+    """
+    The holder of a key.
+
+    Attributes:
+        binding: The external account binding that it was made with, as it came.
+        authorizations: For each identifier, the newest one that was valid.
+    """
 
     id: str
     key: JWK
@@ -42,6 +48,7 @@ class Account:
     status: str = "valid"
     binding: Mapping[str, Any] | None = None
     orders: list[Order] = field(default_factory=list)
+    authorizations: dict[Identifier, Authorization] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -146,6 +153,8 @@ class State:
     """
     All of it, in memory.
 
+    Certificates are by their ids of RFC 9773, ``replacements`` holds the newest order that replaces one.
+
     Whoever reads or writes holds ``lock``. It is let go of while names are validated and while a fault makes a request wait.
     """
 
@@ -156,10 +165,7 @@ class State:
         self.authorizations: dict[str, Authorization] = {}
         self.challenges: dict[str, Challenge] = {}
         self.certificates: dict[str, Certificate] = {}
+        self.replacements: dict[str, Order] = {}
 
     def account_of_key(self, thumbprint: str) -> Account | None:
         return next((entry for entry in self.accounts.values() if entry.thumbprint == thumbprint), None)
-
-    def certificate_by_id(self, certificate_id: str) -> Certificate | None:
-        """By the id of RFC 9773, which is the id here as well."""
-        return self.certificates.get(certificate_id)

@@ -14,8 +14,7 @@ from acme_middleware.local_ca.hierarchy import BACKDATED, sign_leaf
 from acme_middleware.local_ca.model import Authorization, Certificate, Challenge, Identifier, Order, new_id
 from acme_middleware.local_ca.problems import Refused
 
-POLL_AFTER = 1
-"""Seconds of Retry-After while an order is processing, where the settings do not say."""
+REUSED_BEFORE_EXPIRY = timedelta(minutes=10)
 
 
 def new_order(call: Call, desk: Desk) -> Response:
@@ -41,6 +40,8 @@ def new_order(call: Call, desk: Desk) -> Response:
         replaces=str(replaces or ""),
     )
     desk.state.orders[order.id] = order
+    if order.replaces:
+        desk.state.replacements[order.replaces] = order
     call.owner.orders.append(order)
     return show(call, order, desk, 201)
 
@@ -113,10 +114,8 @@ def show(call: Call, order: Order, desk: Desk, status: int = 200) -> Response:
     document |= {"error": order.problem.document()} if order.problem else {}
     document |= {"certificate": call.url("certificate", id=order.certificate.id)} if order.certificate else {}
     answer = reply(document, status, Location=call.url("order", id=order.id))
-    validating = order.status == "pending" and desk.settings.order_retry_after is not None
-    if order.status == "processing" or validating:
-        after = desk.settings.order_retry_after
-        answer.headers["Retry-After"] = str(POLL_AFTER if after is None else after)
+    if order.status in ("pending", "processing") and desk.settings.order_retry_after is not None:
+        answer.headers["Retry-After"] = str(desk.settings.order_retry_after)
     return answer
 
 
@@ -130,14 +129,12 @@ def _profile(given: object, desk: Desk) -> str:
 
 
 def _authorization(identifier: Identifier, call: Call, desk: Desk) -> Authorization:
-    """A valid one of the account, or one that is pending still, or a new one."""
+    """A valid one that the account has, or a new one."""
     now = desk.clock()
-    if desk.settings.authz_reuse:
-        for known in desk.state.authorizations.values():
-            same = known.account is call.owner and known.identifier == identifier
-            # One about to expire would take the order down with it.
-            if same and known.status_at(now + timedelta(minutes=10)) == "valid":
-                return known
+    known = call.owner.authorizations.get(identifier) if desk.settings.authz_reuse else None
+    # One about to expire would take the order down with it.
+    if known is not None and known.status_at(now + REUSED_BEFORE_EXPIRY) == "valid":
+        return known
     made = Authorization(new_id(), call.owner, identifier, now + desk.settings.authz_lifetime)
     challenge = Challenge(new_id(), "http-01", secrets.token_urlsafe(32), made)
     made.challenges.append(challenge)
@@ -149,7 +146,7 @@ def _authorization(identifier: Identifier, call: Call, desk: Desk) -> Authorizat
 def _demand_replaceable(replaces: object, wanted: tuple[Identifier, ...], call: Call, desk: Desk) -> None:
     """RFC 9773 section 5: a certificate of this account, for one of these names at least, that nothing replaces yet."""
     certificate_ids.parse(replaces)
-    old = desk.state.certificate_by_id(str(replaces))
+    old = desk.state.certificates.get(str(replaces))
     desk.demand(
         "9773-5-replaces-known-certificate",
         old is not None,
@@ -166,10 +163,11 @@ def _demand_replaceable(replaces: object, wanted: tuple[Identifier, ...], call: 
             not set(old.identifiers).isdisjoint(wanted),
             Refused("malformed", "the certificate of `replaces` has none of these identifiers"),
         )
-    for other in desk.state.orders.values():
+    other = desk.state.replacements.get(str(replaces))
+    if other is not None:
         other.settle(desk.clock())
         desk.demand(
             "9773-7.4-already-replaced",
-            other.replaces != replaces or other.status == "invalid",
+            other.status == "invalid",
             Refused("alreadyReplaced", "another order replaces this certificate already"),
         )

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 
 from acme_middleware.errors import ConfigurationError
 from acme_middleware.local_ca import base64url
 from acme_middleware.local_ca.fetch import Place, address_and_port
 
-PORT = 14443
-"""Where the command listens; ``LocalCA()`` takes a free port."""
-
 PROFILES = {"default": timedelta(days=90), "shortlived": timedelta(days=6)}
-
-
-def state_folder() -> Path:
-    """Where the command keeps its keys: ``$XDG_STATE_HOME/acme-middleware/local-ca``."""
-    home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(home).expanduser() / "acme-middleware" / "local-ca"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

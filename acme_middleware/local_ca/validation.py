@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from acme_middleware.local_ca import jws
 from acme_middleware.local_ca.authorizations import settle
 from acme_middleware.local_ca.call import Desk
-from acme_middleware.local_ca.fetch import LARGEST_BODY, Fetched, Unfetched, fetch
+from acme_middleware.local_ca.fetch import LARGEST_BODY, Fetched, Sockets, Unfetched, fetch
 from acme_middleware.local_ca.model import Challenge
 from acme_middleware.local_ca.problems import Problem
 
@@ -32,6 +32,7 @@ class Validator:
 
     def __init__(self, desk: Desk, judge: Judge) -> None:
         self.desk, self.judge = desk, judge
+        self._sockets = Sockets()
         self._challenges = ThreadPoolExecutor(WORKERS, thread_name_prefix="local-ca-validation")
         self._perspectives = ThreadPoolExecutor(WORKERS, thread_name_prefix="local-ca-perspective")
 
@@ -40,6 +41,8 @@ class Validator:
         self._challenges.submit(self._run, challenge)
 
     def stop(self) -> None:
+        """End what is being validated: a site that does not answer must not keep the CA."""
+        self._sockets.end()
         for pool in (self._challenges, self._perspectives):
             pool.shutdown(cancel_futures=True)
 
@@ -51,6 +54,8 @@ class Validator:
             # Of a validation nobody reads the future: a challenge must not stay as it is for ever.
             logger.exception("validating %s", challenge.authorization.identifier.value)
             problem = Problem("serverInternal", "the validation has failed in the CA: its log says more")
+        name = challenge.authorization.identifier.value
+        logger.info("%s %s", name, f"is not validated: {problem.detail}" if problem else "is validated")
         with self.desk.state.lock:
             settle(challenge, problem, self.desk)
 
@@ -71,7 +76,7 @@ class Validator:
     def _look(self, url: str, expected: bytes) -> Problem | None:
         settings, rules = self.desk.settings, self.desk.rules
         try:
-            fetched = fetch(url, settings.resolve, timeout=settings.validation_timeout)
+            fetched = fetch(url, settings.resolve, timeout=settings.validation_timeout, sockets=self._sockets)
         except Unfetched as error:
             return error.problem
         if fetched.status != 200 and rules.kept("8555-8.3-status-200"):

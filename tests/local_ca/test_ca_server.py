@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import http.client
+import itertools
 import os
+import re
 import socket
 import ssl
 import stat
@@ -24,7 +26,6 @@ from raw_acme import connected
 from acme_middleware import clock
 from acme_middleware.errors import ConfigurationError
 from acme_middleware.local_ca import LocalCA
-from acme_middleware.local_ca.settings import state_folder
 
 
 def test_keys_and_roots_are_made_once_and_kept(tmp_path: Path) -> None:
@@ -62,6 +63,46 @@ def test_folder_that_others_can_read_is_refused(tmp_path: Path) -> None:
     assert list(state.iterdir()) == []
 
 
+def test_what_somebody_has_deleted_is_made_anew_with_all_that_hangs_on_it(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    with LocalCA(state=state, chain_length=2, alternates=1) as ca:
+        old = ca.root_pem
+    for word in ("root", "intermediate-1"):
+        (state / f"{word}.key").unlink()
+        (state / f"{word}.pem").unlink()
+        with Lab(state) as lab:
+            lab.start(chain_length=2, alternates=1)
+            leaf, *above = lab.issue(lab.client()).chain
+            root = x509.load_pem_x509_certificate(lab.ca.root_pem.encode())
+            for below, issuer in itertools.pairwise([leaf, *above, root]):
+                below.verify_directly_issued_by(issuer)
+            assert lab.ca.root_pem != old
+
+
+@pytest.mark.parametrize("file", ["root.key", "root.pem", "https.pem"])
+def test_file_that_is_spoilt_is_named(tmp_path: Path, file: str) -> None:
+    state = tmp_path / "state"
+    with LocalCA(state=state):
+        pass
+    (state / file).write_bytes(b"-----BEGIN NOTHING-----")
+    with pytest.raises(ConfigurationError, match=f"{re.escape(file)} is not a file of this CA"):
+        LocalCA(state=state).start()
+
+
+def test_state_in_a_place_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=r"cannot keep its keys in .*/file/state"):
+        LocalCA(state=tmp_path / "file/state").start()
+
+
+def test_half_written_file_of_a_start_that_was_killed_stops_nobody(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(0o700)
+    (state / "root.new").write_bytes(b"-----BEGIN PRIV")
+    with LocalCA(state=state) as ca, connected(ca.directory_url, ca.ca_bundle):
+        assert not (state / "root.new").exists()
+
+
 def test_two_that_start_at_once_share_one_root(tmp_path: Path) -> None:
     cas = [LocalCA(state=tmp_path / "state") for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
@@ -89,14 +130,6 @@ def test_without_a_state_folder_nothing_is_left_by_a_start_that_fails(tmp_path: 
         LocalCA(port=taken.getsockname()[1]).start()
     assert caught.value.errno == errno.EADDRINUSE
     assert list(tmp_path.iterdir()) == []
-
-
-def test_state_of_the_command_is_in_the_users_state_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", "/somewhere/state")
-    assert state_folder() == Path("/somewhere/state/acme-middleware/local-ca")
-    monkeypatch.delenv("XDG_STATE_HOME")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert state_folder() == Path("/home/somebody/.local/state/acme-middleware/local-ca")
 
 
 def test_certificates_are_valid_by_a_clock_that_is_years_behind_or_ahead(tmp_path: Path) -> None:

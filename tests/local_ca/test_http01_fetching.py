@@ -217,6 +217,19 @@ def test_site_that_does_not_answer_is_given_up(lab: Lab) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_site_that_does_not_answer_does_not_keep_the_ca(lab: Lab) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ca = lab.start(resolve={"*": f"127.0.0.1:{server.getsockname()[1]}"}, validation_timeout=60)
+        client = lab.client()
+        client.post(pending(client, ("dns", "site.test"))["url"], {}).ok()
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(3) == b"GET"
+            began = time.monotonic()
+            ca.stop()
+    assert time.monotonic() - began < 10
+
+
 def test_ipv6_is_asked_first_and_ipv4_when_nobody_is_there(lab: Lab, stack: ExitStack) -> None:
     answers = Answers(stack, lambda path, right: said(right))
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
