@@ -101,8 +101,8 @@ class WebrootChallengeStore:
             raise ValueError(f"{token!r} is no token")
         try:
             self._make_folders()
-            with self._locked():
-                self._sweep()
+            with self._locked() as alone:
+                self._sweep(alone)
                 # The expiry first: killed in between, a token without one would look foreign, and stay for ever.
                 self._write(EXPIRY + token, b"", expires=time.time() + ttl)
                 self._write(token, key_authorization.encode("ascii"))
@@ -113,9 +113,9 @@ class WebrootChallengeStore:
         if not is_token(token):
             raise ValueError(f"{token!r} is no token")
         try:
-            with self._locked():
+            with self._locked() as alone:
                 self._remove_pair(token)
-                self._sweep()
+                self._sweep(alone)
         except FileNotFoundError:
             return  # no folder, no tokens
         except OSError as error:
@@ -135,30 +135,37 @@ class WebrootChallengeStore:
             _make_folder(path)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep writers apart: one that sweeps must not remove what another has just presented anew."""
+    def _locked(self) -> Iterator[bool]:
+        """
+        Keep writers apart: one that sweeps must not remove what another has just presented anew.
+
+        Yields whether it does.
+        """
         import fcntl  # absent on Windows, where the serving side must still import
 
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # The folder itself: a lock file would be one more thing in a web root. NFS cannot lock one: then two commands
             # at once could lose a token that was presented again in the very moment of its expiry.
+            alone = False
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
+                alone = True
+            yield alone
         finally:
             os.close(descriptor)
 
-    def _sweep(self) -> None:
-        now = time.time()
+    def _sweep(self, alone: bool) -> None:
+        # Under the lock nobody else is writing: what is half written is a killed writer's.
+        dead_before = time.time() - UNDER_WAY_LIMIT
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 token = entry.name.removeprefix(EXPIRY)
                 if token != entry.name and is_token(token):
                     if self._expired(token):
                         self._remove_pair(token)
-                elif entry.name.startswith(UNDER_WAY) and entry.stat(follow_symlinks=False).st_mtime < now - UNDER_WAY_LIMIT:
-                    _unlink(entry.path)  # its writer was killed
+                elif entry.name.startswith(UNDER_WAY) and (alone or entry.stat(follow_symlinks=False).st_mtime < dead_before):
+                    _unlink(entry.path)
 
     def _remove_pair(self, token: str) -> None:
         # The token first, for the same reason that it is written last.
