@@ -134,10 +134,10 @@ class Hierarchy:
             has = list(kept.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
             if has == names and kept.not_valid_after_utc - HTTPS_RENEWED_BEFORE > now:
                 return path, self.folder / "https.key"
+        # As the roots: a client whose clock is hours behind shall hear that from the Date header, and not from TLS.
+        begin, end = now - timedelta(days=1), now + HTTPS_LIFETIME
         builder = (
-            _builder(
-                x509.Name([]), issuer.subject, key.public_key(), signing_key.public_key(), now - BACKDATED, now + HTTPS_LIFETIME
-            )
+            _builder(x509.Name([]), issuer.subject, key.public_key(), signing_key.public_key(), begin, end)
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True), critical=True)

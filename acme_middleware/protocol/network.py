@@ -196,6 +196,8 @@ def _reason(error: BaseException) -> str:
 
 
 def _remedy(error: BaseException) -> str:
+    if isinstance(error, requests.exceptions.SSLError) and ("not yet valid" in str(error) or "expired" in str(error)):
+        return "is this machine's clock right (timedatectl)? If it is, the CA's HTTPS certificate is to blame: try again later"
     if isinstance(error, requests.exceptions.SSLError):
         return "if this is a private CA, name the roots of its HTTPS certificate with --ca-bundle (ACME_CA_BUNDLE)"
     if isinstance(
