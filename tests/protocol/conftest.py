@@ -1,4 +1,4 @@
-"""Pebbles, and sites that get their certificates there."""
+"""CAs, and sites that get their certificates there. What asks for ``ca`` runs over Pebble, and then over the local CA."""
 
 from __future__ import annotations
 
@@ -7,26 +7,37 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import both_cas
 import pytest
+from both_cas import CA, PebbleCA
 from pebble_lab import Site, serving, site_app
-from pebble_server import NINETY_DAYS, Pebble
 
-SIX_DAYS = 6 * 24 * 3600
+
+@pytest.fixture(scope="session", params=both_cas.KINDS)
+def which_ca(request: pytest.FixtureRequest) -> str:
+    """Which CA a test runs over."""
+    return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def ca() -> Iterator[Pebble]:
-    """The CA of most tests: two profiles, three roots, and a name that it never issues for."""
-    profiles = {"default": NINETY_DAYS, "shortlived": SIX_DAYS}
-    with Pebble(profiles=profiles, alternate_roots=2, domain_blocklist=("blocked.example",)) as pebble:
-        yield pebble
+def ca(which_ca: str) -> Iterator[CA]:
+    """The CA of most tests: two profiles, three roots, and a name that it does not issue for."""
+    with both_cas.start(which_ca, alternates=2) as ca:
+        yield ca
 
 
 @pytest.fixture
-def pebble() -> Iterator[Callable[..., Pebble]]:
-    """Start further CAs, with other habits, for the length of a test."""
+def start_ca(which_ca: str) -> Iterator[Callable[..., CA]]:
+    """Start further CAs of the same kind, with other habits, for the length of a test."""
     with ExitStack() as stack:
-        yield lambda **habits: stack.enter_context(Pebble(**habits))
+        yield lambda **habits: stack.enter_context(both_cas.start(which_ca, **habits))
+
+
+@pytest.fixture
+def pebble() -> Iterator[Callable[..., PebbleCA]]:
+    """Start Pebbles, for what is about them alone."""
+    with ExitStack() as stack:
+        yield lambda **habits: stack.enter_context(both_cas.pebble(**habits))
 
 
 @pytest.fixture
@@ -35,7 +46,7 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     with ExitStack() as stack:
         made: list[Site] = []
 
-        def make(ca: Pebble, *, answers: bool = True, **given: Any) -> Site:
+        def make(ca: CA, *, answers: bool = True, **given: Any) -> Site:
             folder = tmp_path / f"site-{len(made)}"
             folder.mkdir()
             site = Site(ca, folder, **given)
@@ -49,6 +60,6 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
 
 
 @pytest.fixture
-def site(ca: Pebble, make_site: Callable[..., Site]) -> Site:
+def site(ca: CA, make_site: Callable[..., Site]) -> Site:
     """A site at the CA of most tests."""
     return make_site(ca)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from both_cas import CA
 from pebble_lab import Site, finish, fresh
-from pebble_server import Pebble
 
 from acme_middleware import events
 from acme_middleware.issuance.issuer import Action
@@ -28,7 +28,7 @@ def test_account_is_used_again_for_every_name_and_run(site: Site) -> None:
     site.run(name, "--force")
     assert account(site) == first
     assert site.accounts() == 1
-    assert site.requests("sign-me-up") == ["sign-me-up"]
+    assert site.requests("new-account") == ["new-account"]
     assert [event.created for event in site.events if isinstance(event, events.AccountReady)] == [True, False]
 
 
@@ -55,24 +55,28 @@ def test_key_that_was_saved_before_a_crash_is_registered_by_the_next_run(site: S
     assert site.accounts() == 1
 
 
+def origin(ca: CA) -> str:
+    return f"https://{urlsplit(ca.directory_url).netloc}"
+
+
 def lose_account(site: Site, stranger: Site) -> AccountRecord:
     """Let the CA have forgotten the account: one of another CA's is all that to it."""
     stranger.issue(fresh())
     unknown = account(stranger)[1]
     where, known = account(site)
-    url = f"{site.ca.directory_url.removesuffix('/dir')}{urlsplit(unknown.url).path}"
+    url = f"{origin(site.ca)}{urlsplit(unknown.url).path}"
     lost = replace(unknown, url=url, directory=known.directory)
     lost.write(site.records(), where)
     return lost
 
 
 def test_account_that_the_ca_does_not_know_is_made_anew_once(
-    site: Site, make_site: Callable[..., Site], pebble: Callable[..., Pebble]
+    site: Site, make_site: Callable[..., Site], start_ca: Callable[..., CA]
 ) -> None:
     name = fresh()
     site.issue(name)
     known = account(site)[1]
-    lost = lose_account(site, make_site(pebble()))
+    lost = lose_account(site, make_site(start_ca()))
     outcome = site.issue(name, force=True)
     assert outcome.action is Action.RENEWED
     assert site.warnings() == ["the CA does not know our account any more; a new one is made"]
@@ -86,23 +90,23 @@ def test_account_that_the_ca_does_not_know_is_made_anew_once(
 
 
 def test_processes_that_find_the_account_lost_at_once_make_one_new_one(
-    site: Site, make_site: Callable[..., Site], pebble: Callable[..., Pebble]
+    site: Site, make_site: Callable[..., Site], start_ca: Callable[..., CA]
 ) -> None:
     site.issue(fresh())
-    lose_account(site, make_site(pebble()))
+    lose_account(site, make_site(start_ca()))
     for ended in map(finish, [site.start(fresh()) for _ in range(4)]):
         assert ended.code == 0, ended.text
     assert site.accounts() == 2  # the one that was lost, and one
 
 
 def test_lost_account_takes_its_order_under_way_with_it(
-    site: Site, make_site: Callable[..., Site], pebble: Callable[..., Pebble]
+    site: Site, make_site: Callable[..., Site], start_ca: Callable[..., CA]
 ) -> None:
-    stranger = make_site(pebble(), self_check="require", self_check_via="127.0.0.1:9")
+    stranger = make_site(start_ca(), self_check="require", self_check_via="127.0.0.1:9")
     name = fresh()
     ended = stranger.run(name)
     assert ended.code == 1, ended.text
-    base, other = (one.ca.directory_url.removesuffix("/dir") for one in (site, stranger))
+    base, other = (origin(one.ca) for one in (site, stranger))
     theirs = {key: record.value for kind in ("account", "order") for key, record in stranger.records().scan(f"{kind}/")}
     assert len(theirs) == 2
     site.issue(fresh())

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from both_cas import CA, start
 from pebble_lab import Site, fresh
-from pebble_server import Pebble
 
 from acme_middleware.issuance.records import AccountRecord
 
@@ -20,13 +20,13 @@ STANDARD = base64.b64encode(RAW).decode()
 
 
 @pytest.fixture(scope="module")
-def bound_ca() -> Iterator[Pebble]:
-    with Pebble(eab={"kid-1": UNPADDED, "kid-2": UNPADDED}) as ca:
+def bound_ca(which_ca: str) -> Iterator[CA]:
+    with start(which_ca, eab={"kid-1": UNPADDED, "kid-2": UNPADDED}) as ca:
         yield ca
 
 
 @pytest.fixture
-def bound_site(bound_ca: Pebble, make_site: Callable[..., Site]) -> Site:
+def bound_site(bound_ca: CA, make_site: Callable[..., Site]) -> Site:
     return make_site(bound_ca)
 
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from both_cas import CA
 from pebble_lab import Site, finish, fresh, load_pair, serving, site_app, wait_until
-from pebble_server import Pebble
 
 SIGNALS = [
     pytest.param(signal.SIGINT, 130, id="Ctrl-C"),
@@ -45,9 +45,7 @@ def gated(site: Site, holds: str) -> Iterator[Gate]:
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
-def test_interrupted_before_the_ca_is_told(
-    ca: Pebble, make_site: Callable[..., Site], number: signal.Signals, code: int
-) -> None:
+def test_interrupted_before_the_ca_is_told(ca: CA, make_site: Callable[..., Site], number: signal.Signals, code: int) -> None:
     site, name = make_site(ca, answers=False), fresh()
     with gated(site, "self-check") as gate:
         process = site.start(name)
@@ -61,7 +59,7 @@ def test_interrupted_before_the_ca_is_told(
         assert "the same command goes on" in ended.err
         assert "Traceback" not in ended.text
         assert site.tokens() == []
-        assert site.requests("chalZ") == []
+        assert site.requests("challenge") == []
         assert not site.current(name).exists()
         successor = site.run(name)
     assert successor.code == 0, successor.text
@@ -72,9 +70,7 @@ def test_interrupted_before_the_ca_is_told(
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
-def test_interrupted_while_the_ca_validates(
-    ca: Pebble, make_site: Callable[..., Site], number: signal.Signals, code: int
-) -> None:
+def test_interrupted_while_the_ca_validates(ca: CA, make_site: Callable[..., Site], number: signal.Signals, code: int) -> None:
     site, name = make_site(ca, answers=False), fresh()
     with gated(site, "CA") as gate:
         process = site.start(name)
@@ -95,7 +91,7 @@ def test_interrupted_while_the_ca_validates(
     load_pair(site.current(name))
 
 
-def test_token_that_the_ca_missed_costs_one_order_and_no_thought(ca: Pebble, make_site: Callable[..., Site]) -> None:
+def test_token_that_the_ca_missed_costs_one_order_and_no_thought(ca: CA, make_site: Callable[..., Site]) -> None:
     site, name = make_site(ca, answers=False), fresh()
     with gated(site, "CA") as gate:
         process = site.start(name)
@@ -103,20 +99,20 @@ def test_token_that_the_ca_missed_costs_one_order_and_no_thought(ca: Pebble, mak
         process.send_signal(signal.SIGINT)
         assert finish(process).code == 130
         gate.open.set()
-        wait_until(lambda: "set INVALID" in site.log, "the CA's verdict")
+        wait_until(site.watch.failed_validations, "the CA's verdict")
         ended = site.run(name)
     assert ended.code == 0, ended.text
     assert "begun by an earlier run" not in ended.out
     assert len(site.orders()) == 2
 
 
-def test_interrupted_renewal_leaves_the_certificate_in_use(ca: Pebble, make_site: Callable[..., Site]) -> None:
+def test_interrupted_renewal_leaves_the_certificate_in_use(ca: CA, make_site: Callable[..., Site]) -> None:
     site, name = make_site(ca, answers=False), fresh()
     with serving(site_app(site.given["store"]), ca.http_port):
         site.issue(name)
     before = site.snapshot()
     with gated(site, "CA") as gate:
-        # Another name in its place: one that Pebble has validated before it may take for valid.
+        # Another name in its place: one that the CA has validated before it may take for valid.
         process = site.start(fresh(), "--name", name, "--drop-names", "--json")
         wait_until(gate.held.is_set, "a fetch by the CA")
         process.send_signal(signal.SIGINT)
@@ -127,7 +123,7 @@ def test_interrupted_renewal_leaves_the_certificate_in_use(ca: Pebble, make_site
     load_pair(site.current(name))
 
 
-def test_interrupted_while_it_waits_for_another(ca: Pebble, make_site: Callable[..., Site]) -> None:
+def test_interrupted_while_it_waits_for_another(ca: CA, make_site: Callable[..., Site]) -> None:
     site, name = make_site(ca, answers=False), fresh()
     with gated(site, "CA") as gate:
         holder = site.start(name)

@@ -6,20 +6,23 @@ import json
 import ssl
 import stat
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from both_cas import CA
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from killing import make_due
 from pebble_lab import Site, fresh, load_pair, names_of, verify
-from pebble_server import Pebble
 
 from acme_middleware import authorities, events
 from acme_middleware.errors import ConfigurationError
 from acme_middleware.issuance.issuer import Action
 from acme_middleware.issuance.records import RenewalRecord, certificate_key, order_key, renewal_key
+from acme_middleware.protocol import directory as acme_directory
+from acme_middleware.protocol import renewal_info
+from acme_middleware.protocol.network import Network
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,7 @@ def test_certificate_is_for_the_names_asked_for(site: Site, typed: str, expected
     assert names_of(site.leaf(names[0])) == set(names)
     assert outcome.published == site.current(names[0])
     load_pair(site.current(names[0]))
-    assert verify(site.current(names[0]), site.ca.root(), tmp=site.folder).endswith(": OK")
+    assert verify(site.current(names[0]), site.ca.roots()[0], tmp=site.folder).endswith(": OK")
     assert [e.identifier for e in site.events if isinstance(e, events.Validated)] == [
         e.identifier for e in site.events if isinstance(e, events.Presented)
     ]
@@ -276,7 +279,7 @@ def test_preferred_chain_that_is_not_offered_is_a_warning(site: Site) -> None:
     name = fresh()
     site.issue(name, preferred_chain="Nobody's Root X9")
     assert site.warnings() == ["the CA offers no chain up to Nobody's Root X9; its default chain is used"]
-    assert verify(site.current(name), site.ca.root(), tmp=site.folder).endswith(": OK")
+    assert verify(site.current(name), site.ca.roots()[0], tmp=site.folder).endswith(": OK")
 
 
 @pytest.mark.parametrize(("profile", "days"), [("default", 90), ("shortlived", 6)])
@@ -314,13 +317,24 @@ def test_renewal_time_is_drawn_from_the_window_of_the_ca(site: Site) -> None:
     assert record.ari.ask_again > record.issued_at
 
 
+def test_renewal_window_is_the_one_that_the_ca_has_set(site: Site) -> None:
+    name = fresh()
+    site.issue(name)
+    network = Network(ca_bundle=site.ca.ca_bundle)
+    directory = acme_directory.fetch(network, site.ca.directory_url)
+    begin = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=3)
+    site.ca.set_renewal_window(site.leaf(name), begin, begin + timedelta(hours=2))
+    found = renewal_info.fetch(network, directory, site.leaf(name))
+    assert (found.start, found.end) == (begin, begin + timedelta(hours=2))
+
+
 def test_renewal_tells_the_ca_what_it_replaces(site: Site) -> None:
     name = fresh()
     site.issue(name)
-    assert "is a replacement of" not in site.log
+    assert site.watch.replacements() == []
     site.issue(name, force=True)
     first, second = site.orders()
-    assert f'order "{second}" is a replacement of "{first}"' in site.log
+    assert site.watch.replacements() == [(second, first)]
 
 
 def test_replacement_that_the_ca_refuses_is_ordered_as_a_new_certificate(site: Site) -> None:
@@ -336,7 +350,7 @@ def test_replacement_that_the_ca_refuses_is_ordered_as_a_new_certificate(site: S
     (warning,) = site.warnings()
     assert "refused to take this as a replacement" in warning
     assert len(site.orders()) == 3
-    assert len(site.requests("order-plz")) == 4
+    assert len(site.requests("new-order")) == 4
 
 
 def test_certificate_for_other_names_replaces_nothing(site: Site) -> None:
@@ -345,7 +359,7 @@ def test_certificate_for_other_names_replaces_nothing(site: Site) -> None:
     outcome = site.issue(other, name=name, drop_names=True)
     assert outcome.action is Action.RENEWED
     assert names_of(site.leaf(name)) == {other}
-    assert "is a replacement of" not in site.log
+    assert site.watch.replacements() == []
     assert site.warnings() == []
 
 
@@ -373,24 +387,24 @@ def test_trusted_certificate_after_staging_is_due_now(site: Site, monkeypatch: p
     outcome = site.issue(name, ca="trusted-ca")
     assert (outcome.action, outcome.reason) == (Action.RENEWED, "the one in use is from a staging CA")
     assert outcome.record.trusted
-    assert "is a replacement of" not in site.log  # what another account has cannot be replaced
+    assert site.watch.replacements() == []  # what another account has cannot be replaced
 
 
-def test_order_that_comes_ready_is_not_answered(pebble: Callable[..., Pebble], make_site: Callable[..., Site]) -> None:
-    site, name = make_site(pebble(authz_reuse=100)), fresh()
+def test_order_that_comes_ready_is_not_answered(start_ca: Callable[..., CA], make_site: Callable[..., Site]) -> None:
+    site, name = make_site(start_ca(authz_reuse=True)), fresh()
     site.issue(name)
     site.events.clear()
     outcome = site.issue(name, force=True)
     assert outcome.action is Action.RENEWED
     assert [event for event in site.events if isinstance(event, events.Presented)] == []
-    assert len(site.requests("chalZ")) == 1
+    assert len(site.requests("challenge")) == 1
     # One name is valid already and one is new: only the new one is answered.
     site.issue(name, f"www.{name}")
     assert [event.identifier for event in site.events if isinstance(event, events.Presented)] == [f"www.{name}"]
 
 
 def name_authorities(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
-    """Let the table of CAs have the Pebble twice, once as a CA that browsers trust and once as one that they do not."""
+    """Let the table of CAs have the test's CA twice, once as a CA that browsers trust and once as one that they do not."""
     both = {
         ca: authorities.Authority(ca, ca, site.ca.directory_url, trusted=trusted)
         for ca, trusted in (("trusted-ca", True), ("staging-ca", False))

@@ -1,4 +1,8 @@
-"""kill -9 at any moment: whatever it leaves, the next run makes it good, at once and with the same order."""
+"""
+kill -9 at any moment: whatever it leaves, the next run makes it good, at once and with the same order.
+
+Over Pebble only: it is our command that dies, and a CA that runs beside it, not inside of the test, keeps the moments even.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
+from both_cas import CA
 from killing import Victim, kill_again_and_again
 from pebble_lab import FULL, Site, serving, site_app
-from pebble_server import Pebble
 
 KILLS = 200 if FULL else 40
 DISTANCE = 0.25
@@ -19,7 +23,7 @@ DISTANCE = 0.25
 
 
 def test_killed_at_any_moment_the_successor_makes_it_good(
-    pebble: Callable[..., Pebble], make_site: Callable[..., Site], capsys: pytest.CaptureFixture[str]
+    pebble: Callable[..., CA], make_site: Callable[..., Site], capsys: pytest.CaptureFixture[str]
 ) -> None:
     site = make_site(pebble(), answers=False)
     answers = site_app(site.given["store"])

@@ -1,4 +1,8 @@
-"""kill -9 of ``manage.py issuecert``: state and tokens are in the site's database, which its workers answer from."""
+"""
+kill -9 of ``manage.py issuecert``: state and tokens are in the site's database, which its workers answer from.
+
+Over Pebble only, as test_kill.py.
+"""
 
 import os
 import random

@@ -1,4 +1,9 @@
-"""certbot and lego in their webroot mode: tokens that they drop into a folder are served by our middleware."""
+"""
+certbot and lego in their webroot mode: tokens that they drop into a folder are served by our middleware.
+
+Over Pebble only: what is tried here is our middleware, between two programs of others. These clients at the local CA are in
+tests/local_ca.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,11 @@ from pathlib import Path
 
 import pytest
 from background import Background, listens
+from both_cas import CA
 from cryptography import x509
 from pebble_lab import LIMIT, Site, environment, fresh, names_of, verify
-from pebble_server import Pebble
 
-Client = Callable[[Path, Path, list[str], Pebble], tuple[Path, Path]]
+Client = Callable[[Path, Path, list[str], CA], tuple[Path, Path]]
 """Issues for some names into a folder of its own by way of a web root; returns the certificate and its chain."""
 
 APP = """\
@@ -42,7 +47,7 @@ def gunicorn(folder: Path, port: int) -> Iterator[Path]:
         yield root
 
 
-def run(command: list[str | Path], ca: Pebble) -> None:
+def run(command: list[str | Path], ca: CA) -> None:
     env = environment({"REQUESTS_CA_BUNDLE": str(ca.ca_bundle), "LEGO_CA_CERTIFICATES": str(ca.ca_bundle)})
     # These clients have a Python of their own.
     env.pop("PYTHONPATH")
@@ -50,16 +55,16 @@ def run(command: list[str | Path], ca: Pebble) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
-def holds(folder: Path, certificate: Path, chain: Path, names: set[str], ca: Pebble) -> None:
+def holds(folder: Path, certificate: Path, chain: Path, names: set[str], ca: CA) -> None:
     assert names_of(x509.load_pem_x509_certificate(certificate.read_bytes())) == names
     current = folder / "current"
     current.mkdir()
     (current / "cert.pem").write_bytes(certificate.read_bytes())
     (current / "chain.pem").write_bytes(chain.read_bytes())
-    assert verify(current, ca.root(), tmp=folder).endswith(": OK")
+    assert verify(current, ca.roots()[0], tmp=folder).endswith(": OK")
 
 
-def certbot(folder: Path, root: Path, names: list[str], ca: Pebble) -> tuple[Path, Path]:
+def certbot(folder: Path, root: Path, names: list[str], ca: CA) -> tuple[Path, Path]:
     state = [word for part in ("config", "work", "logs") for word in (f"--{part}-dir", str(folder / part))]
     account = ["--non-interactive", "--agree-tos", "--email", "ops@example.com", "--server", ca.directory_url]
     domains = [word for name in names for word in ("-d", name)]
@@ -68,7 +73,7 @@ def certbot(folder: Path, root: Path, names: list[str], ca: Pebble) -> tuple[Pat
     return live / "cert.pem", live / "chain.pem"
 
 
-def lego(folder: Path, root: Path, names: list[str], ca: Pebble) -> tuple[Path, Path]:
+def lego(folder: Path, root: Path, names: list[str], ca: CA) -> tuple[Path, Path]:
     domains = [word for name in names for word in ("--domains", name)]
     account = ["--accept-tos", "--email", "ops@example.com", "--server", ca.directory_url, "--path", str(folder / "lego")]
     run(["lego", *account, *domains, "--http", "--http.webroot", root, "run"], ca)
@@ -77,8 +82,8 @@ def lego(folder: Path, root: Path, names: list[str], ca: Pebble) -> tuple[Path, 
 
 
 @pytest.mark.parametrize("client", [certbot, lego])
-def test_client_issues_with_tokens_that_we_serve(client: Client, ca: Pebble, tmp_path: Path) -> None:
-    names = [fresh("first"), fresh("second")]
+def test_client_issues_with_tokens_that_we_serve(client: Client, pebble: Callable[..., CA], tmp_path: Path) -> None:
+    ca, names = pebble(), [fresh("first"), fresh("second")]
     with gunicorn(tmp_path, ca.http_port) as root:
         certificate, chain = client(tmp_path, root, names, ca)
     holds(tmp_path, certificate, chain, set(names), ca)
@@ -87,7 +92,8 @@ def test_client_issues_with_tokens_that_we_serve(client: Client, ca: Pebble, tmp
     assert not folder.exists() or list(folder.iterdir()) == []
 
 
-def test_files_of_others_stay_when_we_issue_into_their_web_root(ca: Pebble, tmp_path: Path) -> None:
+def test_files_of_others_stay_when_we_issue_into_their_web_root(pebble: Callable[..., CA], tmp_path: Path) -> None:
+    ca = pebble()
     with gunicorn(tmp_path, ca.http_port) as root:
         folder = root / ".well-known/acme-challenge"
         folder.mkdir(parents=True)

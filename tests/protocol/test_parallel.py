@@ -15,7 +15,7 @@ def test_ten_processes_place_one_order(site: Site) -> None:
     ended = list(map(finish, processes))
     assert [one.code for one in ended] == [0] * CROWD, [one.text for one in ended]
     assert len(site.orders()) == 1
-    assert site.requests("order-plz") == ["order-plz"]
+    assert site.requests("new-order") == ["new-order"]
     issued = [one for one in ended if "  issued  " in one.out and "another process" not in one.out]
     waited = [one for one in ended if "another process has issued it" in one.out]
     late = [one for one in ended if "  not due  " in one.out]

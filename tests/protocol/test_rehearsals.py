@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable
 
 import pytest
+from both_cas import CA
 from cryptography import x509
 from killing import make_due
 from pebble_lab import COMMAND, Ended, Site, app_404, environment, finish, fresh, serving
-from pebble_server import Pebble
 
 from acme_middleware import authorities, options
 from acme_middleware.cli import main
@@ -47,7 +47,7 @@ def test_dry_run_orders_at_the_staging_twin_and_keeps_nothing(site: Site) -> Non
     assert any("an order at Pretend CA (staging)" in step for step in steps)
     assert any(", ".join(names) in step for step in steps)
     assert len(site.orders()) == 1
-    assert "certZ" in site.requests()
+    assert "certificate" in site.requests()
     assert kept(site) == []
     assert site.tokens() == []
     assert not site.current(names[0]).exists()
@@ -62,7 +62,7 @@ def test_dry_run_without_a_staging_twin_orders_nothing(site: Site) -> None:
     assert site.tokens() == []
 
 
-def test_dry_run_finds_that_the_name_leads_elsewhere(ca: Pebble, make_site: Callable[..., Site]) -> None:
+def test_dry_run_finds_that_the_name_leads_elsewhere(ca: CA, make_site: Callable[..., Site]) -> None:
     site, name = make_site(ca, answers=False), fresh()
     issuer = Issuer(options.read(("test", site.given)))
     with serving(app_404, ca.http_port), pytest.raises(ValidationFailed, match=f"{name} does not lead to this app") as failed:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from subprocess import Popen
 
+from both_cas import CA, Watch
 from pebble_lab import Ended, finish, fresh, load_pair
-from pebble_server import Pebble
 
 from acme_middleware.issuance.records import (
     CertificateRecord,
@@ -40,14 +40,14 @@ class Victim:
     What is killed.
 
     Attributes:
-        ca: The Pebble that it asks; nobody else asks it meanwhile.
+        ca: The CA that it asks; nobody else asks it meanwhile.
         start: Starts the issuing command for one name.
         store: Its store of state.
         tokens: What is in the challenge store, to the last file.
         live: PUBLISH_DIR.
     """
 
-    ca: Pebble
+    ca: CA
     start: Callable[[str], Popen[str]]
     store: Store
     tokens: Callable[[], Collection[str]]
@@ -117,15 +117,15 @@ STAGES = (
     "renewal information asked",
 )
 REQUESTS = {
-    "dir": "directory asked",
-    "nonce-plz": "nonce asked",
-    "sign-me-up": "account asked",
-    "order-plz": "newOrder sent",
-    "authZ": "authorization asked",
-    "chalZ": "CA told: ready",
-    "my-order": "order polled",
-    "finalize-order": "finalize sent",
-    "certZ": "certificate asked",
+    "directory": "directory asked",
+    "new-nonce": "nonce asked",
+    "new-account": "account asked",
+    "new-order": "newOrder sent",
+    "authorization": "authorization asked",
+    "challenge": "CA told: ready",
+    "order": "order polled",
+    "finalize": "finalize sent",
+    "certificate": "certificate asked",
 }
 
 
@@ -138,19 +138,18 @@ def kill_again_and_again(victim: Victim, *, kills: int, seed: int) -> Report:
             one were placed though the first was known.
     """
     moments = random.Random(seed)
-    log = _Log(victim.ca)
     lasting = fresh("lasting")
     with _reading(victim.live) as loaded:
-        spans = deque((_span(victim, log, lasting, i) for i in range(4)), maxlen=5)
+        spans = deque((_span(victim, lasting, i) for i in range(4)), maxlen=5)
         report = Report(seed)
         while len(report.kills) < kills:
             if len(report.kills) % 10 == 0:
                 # Measured anew: a machine that has something else to do, too, has slow and fast minutes.
-                spans.append(_span(victim, log, lasting, len(report.kills) // 10))
+                spans.append(_span(victim, lasting, len(report.kills) // 10))
                 report.span = statistics.median(spans)
             assert report.early < 2 * kills + 20, f"most runs end before their moment comes: {report}"
             name = lasting if len(report.kills) % 2 else fresh("killed")
-            made = _kill(victim, log, name, moments.uniform(0, report.span))
+            made = _kill(victim, name, moments.uniform(0, report.span))
             if made is None:
                 report.early += 1
             else:
@@ -166,30 +165,30 @@ def make_due(store: Store, name: str) -> None:
         replace(record, renew_after=record.not_before).write(store, renewal_key(name))
 
 
-def _span(victim: Victim, log: _Log, lasting: str, number: int) -> float:
+def _span(victim: Victim, lasting: str, number: int) -> float:
     """Seconds from the first request to the exit of a run that nobody kills."""
     name = lasting if number % 2 == 0 else fresh("whole")
     make_due(victim.store, name)
-    log.forget()
+    watch = victim.ca.watch()
     process = victim.start(name)
-    begin = log.await_request(process)
+    begin = _first_request(watch, process)
     _succeed(finish(process), name)
     return time.monotonic() - begin
 
 
-def _kill(victim: Victim, log: _Log, name: str, delay: float) -> Kill | None:
+def _kill(victim: Victim, name: str, delay: float) -> Kill | None:
     make_due(victim.store, name)
     before = CertificateRecord.read(victim.store, certificate_key(name))
-    log.forget()
+    watch = victim.ca.watch()
     process = victim.start(name)
-    begin = log.await_request(process)
+    begin = _first_request(watch, process)
     time.sleep(max(0.0, begin + delay - time.monotonic()))
     process.kill()
     killed = finish(process)
     if killed.code != -9:
         _succeed(killed, name)
         return None
-    requests = log.requests()
+    requests = watch.requests()
     order = OrderRecord.read(victim.store, order_key(name))
     after = CertificateRecord.read(victim.store, certificate_key(name))
     saved = after is not None and (before is None or after.version != before.version)
@@ -211,10 +210,10 @@ def _kill(victim: Victim, log: _Log, name: str, delay: float) -> Kill | None:
     assert (victim.live / name / "current/cert.pem").read_text() == now.cert_pem, about
     load_pair(victim.live / name / "current")
     known = order is not None or saved
-    placed = log.orders()
+    placed = len(watch.orders())
     # The CA may have opened the order, and nobody was left to hear of it.
-    assert placed == 1 or (placed == 2 and not known and "order-plz" in requests), f"{placed} orders: {about}"
-    return Kill(name, delay, last, "order-plz" in requests and not saved, known, placed, took)
+    assert placed == 1 or (placed == 2 and not known and "new-order" in requests), f"{placed} orders: {about}"
+    return Kill(name, delay, last, "new-order" in requests and not saved, known, placed, took)
 
 
 def _succeed(ended: Ended, name: str) -> None:
@@ -223,7 +222,7 @@ def _succeed(ended: Ended, name: str) -> None:
 
 def _last(requests: list[str], ordered: bool, saved: CertificateRecord | None, lineage: Path) -> str:
     """The last that was heard of a run: by the CA, or by the store where that is later."""
-    if "renewalInfo" in requests[-1]:
+    if requests[-1] == "renewal-info":
         return "renewal information asked"
     if saved is not None:
         cert = lineage / "current/cert.pem"
@@ -232,39 +231,17 @@ def _last(requests: list[str], ordered: bool, saved: CertificateRecord | None, l
     last = REQUESTS[requests[-1]]
     if last == "newOrder sent" and ordered:
         return "order saved"
-    if last == "order polled" and "finalize-order" in requests:
+    if last == "order polled" and "finalize" in requests:
         return "order polled after finalizing"
     return last
 
 
-class _Log:
-    """Pebble's log, from where it was last forgotten."""
-
-    def __init__(self, ca: Pebble) -> None:
-        self._ca = ca
-        self._from = 0
-
-    def forget(self) -> None:
-        self._from = self._ca.log.stat().st_size
-
-    def text(self) -> str:
-        with self._ca.log.open(errors="replace") as file:
-            file.seek(self._from)
-            return file.read()
-
-    def requests(self) -> list[str]:
-        lines = [line for line in self.text().splitlines() if line.endswith(" -> calling handler()")]
-        return [line.split(" /")[1].split(" ->")[0].strip("/") for line in lines]
-
-    def orders(self) -> int:
-        return self.text().count('Added order "')
-
-    def await_request(self, process: Popen[str]) -> float:
-        """Wait for the first request of a command; returns the time by the monotonic clock."""
-        while self._ca.log.stat().st_size == self._from:
-            assert process.poll() is None, f"ended without a request to the CA:\n{finish(process).text}"
-            time.sleep(0.001)
-        return time.monotonic()
+def _first_request(watch: Watch, process: Popen[str]) -> float:
+    """Wait for the first request of a command; returns the time by the monotonic clock."""
+    while not watch.heard():
+        assert process.poll() is None, f"ended without a request to the CA:\n{finish(process).text}"
+        time.sleep(0.001)
+    return time.monotonic()
 
 
 @contextmanager

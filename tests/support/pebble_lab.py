@@ -1,12 +1,11 @@
 """
-A site that gets its certificates from a Pebble: a store of its own, a server that answers the CA, and the two ways to issue,
-in this process and as the command that a person types.
+A site that gets its certificates from a CA of both_cas: a store of its own, a server that answers the CA, and the two ways to
+issue, in this process and as the command that a person types.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import ssl
 import subprocess
@@ -21,8 +20,8 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+from both_cas import CA
 from cryptography import x509
-from pebble_server import Pebble
 
 from acme_middleware import events, options
 from acme_middleware.issuance.issuer import Issuer, Outcome
@@ -41,7 +40,7 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def fresh(word: str = "site") -> str:
-    """A name that no order has been for yet: Pebble remembers validations."""
+    """A name that no order has been for yet: CAs remember validations."""
     return f"{word}-{secrets.token_hex(5)}.example"
 
 
@@ -98,9 +97,10 @@ class Site:
     Attributes:
         store: The folder of its directory store.
         events: What issuing in this process has told, in order.
+        watch: What the CA was asked, and has done, since this site is there.
     """
 
-    def __init__(self, ca: Pebble, folder: Path, **given: Any) -> None:
+    def __init__(self, ca: CA, folder: Path, **given: Any) -> None:
         self.ca, self.folder, self.store = ca, folder, folder / "store"
         self.given: dict[str, Any] = {
             "store": f"file:{self.store}",
@@ -114,7 +114,7 @@ class Site:
         }
         self.events: list[events.Event] = []
         self._started: list[subprocess.Popen[str]] = []
-        self._log_begins = ca.log.stat().st_size
+        self.watch = ca.watch()
 
     def issue(
         self, *names: str, name: str | None = None, force: bool = False, drop_names: bool = False, **more: Any
@@ -161,25 +161,17 @@ class Site:
         """Run ``acme-middleware issue`` to its end."""
         return finish(self.start(*words, **more))
 
-    @property
-    def log(self) -> str:
-        """What Pebble has logged since this site is there."""
-        with self.ca.log.open(errors="replace") as file:
-            file.seek(self._log_begins)
-            return file.read()
-
     def requests(self, kind: str = "") -> list[str]:
-        """The paths of the requests to the CA so far, of all or of one kind such as ``order-plz``."""
-        paths = re.findall(r" [A-Z]+ /(\S*?)/? -> calling handler\(\)", self.log)
-        return [path for path in paths if not kind or path == kind]
+        """The kinds of the requests to the CA so far, of all or of one kind such as ``new-order``."""
+        return [asked for asked in self.watch.requests() if not kind or asked == kind]
 
     def orders(self) -> list[str]:
         """The orders that the CA has opened."""
-        return re.findall(r'Added order "(\S+)" to the db', self.log)
+        return self.watch.orders()
 
     def accounts(self) -> int:
         """How many accounts the CA has made."""
-        return len(re.findall(r"There are now \d+ accounts", self.log))
+        return self.watch.accounts()
 
     def tokens(self) -> list[str]:
         """Every file in the folder of tokens, theirs and those of their expiry."""
