@@ -43,7 +43,7 @@ def new_account(call: Call, desk: Desk) -> Response:
     account = Account(new_id(), call.key, thumbprint, _contact(request.get("contact", []), desk))
     account.binding = _bind(call, request, thumbprint, desk)
     desk.state.accounts[account.id] = account
-    return _show(call, account, 201)
+    return _show(call, account, 201 if desk.rules.kept("8555-7.3-created") else 200)
 
 
 def account(call: Call, desk: Desk) -> Response:
@@ -61,7 +61,8 @@ def account(call: Call, desk: Desk) -> Response:
             call.owner.status = "deactivated"
             # Section 7.3.6: its pending authorizations are of no use any more; what was issued stays.
             for entry in desk.state.authorizations.values():
-                if entry.account is call.owner and entry.status == "pending":
+                too = entry.account is call.owner and desk.rules.kept("8555-7.3.6-authorizations-too")
+                if too and entry.status == "pending":
                     entry.status = "deactivated"
     return _show(call, call.owner)
 
@@ -74,8 +75,9 @@ def orders(call: Call, desk: Desk) -> Response:
     except ValueError:
         raise Refused("malformed", "there is no such page", status=404) from None
     for order in call.owner.orders:
-        order.settle(desk.clock())
-    useful = [order for order in call.owner.orders if order.status != "invalid"]
+        desk.settle(order)
+    listed = desk.rules.kept("8555-7.1.2.1-orders-listed")
+    useful = [order for order in call.owner.orders if listed and order.status != "invalid"]
     shown = useful[page * ORDERS_PER_PAGE : (page + 1) * ORDERS_PER_PAGE]
     answer = reply({"orders": [call.url("order", id=order.id) for order in shown]})
     if len(useful) > (page + 1) * ORDERS_PER_PAGE:
@@ -124,7 +126,8 @@ def key_change(call: Call, desk: Desk) -> Response:
             False,
             Refused("malformed", "the new key is that of an account already", status=409, headers=location),
         )
-    call.owner.key, call.owner.thumbprint = new, jws.thumbprint(new)
+    if desk.rules.kept("8555-7.3.5-key-replaced"):
+        call.owner.key, call.owner.thumbprint = new, jws.thumbprint(new)
     return _show(call, call.owner)
 
 

@@ -15,7 +15,7 @@ from werkzeug.wrappers import Request, Response
 from acme_middleware.local_ca import base64url, jws
 from acme_middleware.local_ca.clauses import Rules
 from acme_middleware.local_ca.hierarchy import Hierarchy
-from acme_middleware.local_ca.model import Account, State
+from acme_middleware.local_ca.model import Account, Order, State
 from acme_middleware.local_ca.nonces import Nonces
 from acme_middleware.local_ca.problems import CONTENT_TYPE, Problem, Refused
 from acme_middleware.local_ca.settings import Settings
@@ -58,6 +58,10 @@ class Desk:
     wait: Callable[[float], object]
     state: State = field(default_factory=State)
     nonces: Nonces = field(default_factory=Nonces)
+
+    def settle(self, order: Order) -> None:
+        """Bring an order up to date."""
+        order.settle(self.clock(), self.rules)
 
     def demand(self, clause: str, held: bool, refusal: Refused) -> None:
         """Refuse the request where what a clause demands is not so. Raises the refusal."""

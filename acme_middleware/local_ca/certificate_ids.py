@@ -5,6 +5,7 @@ from __future__ import annotations
 from cryptography import x509
 
 from acme_middleware.local_ca import base64url
+from acme_middleware.local_ca.clauses import Rules
 from acme_middleware.local_ca.problems import Refused
 
 
@@ -18,13 +19,15 @@ def of(certificate: x509.Certificate) -> str:
     return f"{base64url.encode(identifier)}.{base64url.encode(serial.to_bytes(serial.bit_length() // 8 + 1, 'big'))}"
 
 
-def parse(text: object) -> tuple[bytes, int]:
+def parse(text: object, rules: Rules) -> None:
     """
-    Read an id.
+    Check the form of an id.
 
     Raises:
         Refused: it is malformed; the part that is a serial must be the shortest DER content of a positive number.
     """
+    if not rules.kept("9773-4.1-id"):
+        return
     parts = text.split(".") if isinstance(text, str) else []
     try:
         identifier, content = (base64url.decode(part) for part in parts)
@@ -33,4 +36,3 @@ def parse(text: object) -> tuple[bytes, int]:
     number = int.from_bytes(content, "big", signed=True)
     if not identifier or number <= 0 or number.bit_length() // 8 + 1 != len(content):
         raise Refused("malformed", f"{text!r} is no certificate id: the second part is no serial number in DER")
-    return identifier, number

@@ -31,9 +31,12 @@ def certificate(call: Call, desk: Desk) -> Response:
         found.account is call.owner,
         Refused("unauthorized", "the certificate is another account's"),
     )
-    answer = Response(found.chains[chain], content_type=CONTENT_TYPE)
+    rules, pem = desk.rules, found.chains[chain]
+    if not rules.kept("8555-7.4.2-leaf-first"):
+        pem = b"".join(entry.public_bytes(Encoding.PEM) for entry in reversed(x509.load_pem_x509_certificates(pem)))
+    answer = Response(pem, content_type=CONTENT_TYPE if rules.kept("8555-7.4.2-content-type") else "application/octet-stream")
     for other in range(len(found.chains)):
-        if other != chain:
+        if other != chain and rules.kept("8555-7.4.2-alternates"):
             answer.headers.add("Link", f'<{call.url("certificate", id=found.id, chain=other)}>;rel="alternate"')
     return answer
 
@@ -66,7 +69,7 @@ def revoke(call: Call, desk: Desk) -> Response:
 
 def renewal_info(call: Call, desk: Desk) -> Response:
     """RFC 9773 section 4: the window to renew in. The request is not signed."""
-    certificate_ids.parse(call.id)
+    certificate_ids.parse(call.id, desk.rules)
     found = desk.state.certificates.get(call.id)
     if found is None:
         raise Refused("malformed", "this CA has not issued that certificate", status=404)
@@ -87,7 +90,7 @@ def renewal_window(found: Certificate, desk: Desk) -> tuple[datetime, datetime]:
         return revoked - timedelta(hours=1), revoked - timedelta(seconds=1)
     middle = found.leaf.not_valid_before_utc + found.lifetime * WINDOW_MIDDLE
     half = found.lifetime * (WINDOW_WIDTH / 2)
-    return middle - half, middle + half
+    return (middle - half, middle + half) if desk.rules.kept("9773-4.2-window") else (middle + half, middle - half)
 
 
 def _may_revoke(call: Call, found: Certificate, desk: Desk) -> bool:

@@ -75,7 +75,7 @@ class Sockets:
                     connection.shutdown(socket.SHUT_RDWR)
 
 
-def fetch(url: str, resolve: Mapping[str, Place], *, timeout: float, sockets: Sockets) -> Fetched:
+def fetch(url: str, resolve: Mapping[str, Place], *, timeout: float, sockets: Sockets, follow: bool = True) -> Fetched:
     """
     GET a URL and follow its redirects: as Let's Encrypt does, to http and https on ports 80 and 443 only, trusting any
     certificate.
@@ -84,6 +84,7 @@ def fetch(url: str, resolve: Mapping[str, Place], *, timeout: float, sockets: So
         resolve: Where each name is: ``NAME``, ``NAME:443`` for https, ``*`` and ``*:443`` for all others.
         timeout: Seconds for each connection and each part of a reply.
         sockets: Knows what is open.
+        follow: Whether redirects are followed.
 
     Raises:
         Unfetched: nobody answered, or the redirects lead nowhere.
@@ -91,7 +92,7 @@ def fetch(url: str, resolve: Mapping[str, Place], *, timeout: float, sockets: So
     for _ in range(MOST_REDIRECTS + 1):
         scheme, host, path = _parts(url)
         fetched = _get(scheme, host, path, resolve, timeout, sockets)
-        if fetched.status not in REDIRECTS or not fetched.location:
+        if fetched.status not in REDIRECTS or not fetched.location or not follow:
             return fetched
         url = _joined(url, fetched.location)
     raise Unfetched("connection", f"more than {MOST_REDIRECTS} redirects, the last to {url}")

@@ -59,8 +59,9 @@ class Listener(ThreadingMixIn, TCPServer):
         self.answer, self.clock = answer, clock
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(*pair)
-        self.connections: set[socket.socket] = set()
-        self.lock = threading.Lock()
+        self._connections: set[ssl.SSLSocket] = set()
+        self._closing = False
+        self._lock = threading.Lock()
         super().__init__(address, Handler)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), name="local-ca", daemon=True)
 
@@ -76,10 +77,23 @@ class Listener(ThreadingMixIn, TCPServer):
         self.shutdown()
         self._thread.join()
         self.server_close()
-        with self.lock:
-            for connection in self.connections:
+        with self._lock:
+            self._closing = True
+            for connection in self._connections:
                 with contextlib.suppress(OSError):  # the client was quicker
                     connection.shutdown(socket.SHUT_RDWR)
+
+    def opened(self, connection: ssl.SSLSocket) -> None:
+        """Note a connection, so that it is ended by ``close``. Raises ConnectionAbortedError when that was called."""
+        with self._lock:
+            if self._closing:
+                raise ConnectionAbortedError("this CA is being stopped")
+            self._connections.add(connection)
+
+    def ended(self, connection: ssl.SSLSocket) -> None:
+        with self._lock:
+            self._connections.discard(connection)
+        connection.close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients leave when they like, or do not trust our certificate: that is no error of ours."""
@@ -103,20 +117,22 @@ class Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         # The handshake is here, in the connection's own thread: a client that does not speak stops nobody else.
         self.request.settimeout(self.timeout)
-        self.request = self.server.context.wrap_socket(self.request, server_side=True)
-        with self.server.lock:
-            self.server.connections.add(self.request)
-        super().setup()
+        self.request = self.server.context.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
+        try:
+            self.server.opened(self.request)
+            self.request.do_handshake()
+            super().setup()
+        except OSError:
+            self.server.ended(self.request)
+            raise
 
     def finish(self) -> None:
-        with self.server.lock:
-            self.server.connections.discard(self.request)
         try:
             super().finish()
         finally:
             if self.reset:
                 self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.request.close()
+            self.server.ended(self.request)
 
     def handle_any(self) -> None:
         length = self.headers.get("Content-Length", "0")

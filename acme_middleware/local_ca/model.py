@@ -12,6 +12,7 @@ from typing import Any
 from cryptography import x509
 from josepy.jwk import JWK
 
+from acme_middleware.local_ca.clauses import Rules
 from acme_middleware.local_ca.problems import Problem
 
 
@@ -104,16 +105,17 @@ class Order:
     polls_left: int = 0
     certificate: Certificate | None = None
 
-    def settle(self, now: datetime) -> None:
+    def settle(self, now: datetime, rules: Rules) -> None:
         """Bring the status up to date with time and with the authorizations (section 7.1.6)."""
-        if self.status in ("pending", "ready", "processing") and now >= self.expires:
+        expired = now >= self.expires and rules.kept("8555-7.1.6-order-expires")
+        if expired and self.status in ("pending", "ready", "processing"):
             self.fail(Problem("malformed", "the order has expired"))
         if self.status not in ("pending", "ready"):
             return
         states = {entry.status_at(now) for entry in self.authorizations}
-        if states <= {"valid"}:
+        if states <= {"valid"} or ("valid" in states and not rules.kept("8555-7.1.6-ready-when-all-valid")):
             self.status = "ready"
-        elif states - {"pending", "valid"}:
+        elif states - {"pending", "valid"} and rules.kept("8555-7.1.6-invalid-with-one"):
             bad = [entry for entry in self.authorizations if entry.status_at(now) not in ("pending", "valid")]
             self.fail(Problem("unauthorized", f"the authorization of {bad[0].identifier.value} is {bad[0].status_at(now)}"))
 

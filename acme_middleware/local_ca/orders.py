@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from werkzeug.wrappers import Response
@@ -19,7 +19,7 @@ REUSED_BEFORE_EXPIRY = timedelta(minutes=10)
 
 def new_order(call: Call, desk: Desk) -> Response:
     """Section 7.4: an order, with an authorization for each identifier."""
-    request, now = call.object(), desk.clock()
+    request, now = call.object(), _whole_second(desk)
     desk.demand(
         "8555-7.4-dates-refused",
         "notBefore" not in request and "notAfter" not in request,
@@ -30,11 +30,12 @@ def new_order(call: Call, desk: Desk) -> Response:
     replaces = request.get("replaces")
     if replaces is not None:
         _demand_replaceable(replaces, wanted, call, desk)
+    authorized = wanted if desk.rules.kept("8555-7.1.3-authorization-for-each") else wanted[:1]
     order = Order(
         id=new_id(),
         account=call.owner,
         identifiers=wanted,
-        authorizations=[_authorization(entry, call, desk) for entry in wanted],
+        authorizations=[_authorization(entry, call, desk) for entry in authorized],
         expires=now + desk.settings.order_lifetime,
         profile=profile,
         replaces=str(replaces or ""),
@@ -43,7 +44,7 @@ def new_order(call: Call, desk: Desk) -> Response:
     if order.replaces:
         desk.state.replacements[order.replaces] = order
     call.owner.orders.append(order)
-    return show(call, order, desk, 201)
+    return show(call, order, desk, 201 if desk.rules.kept("8555-7.4-created") else 200)
 
 
 def order(call: Call, desk: Desk) -> Response:
@@ -95,22 +96,22 @@ def own_order(call: Call, desk: Desk) -> Order:
     if found is None:
         raise Refused("malformed", "there is no such order", status=404)
     desk.demand("8555-7.4-own-order", found.account is call.owner, Refused("unauthorized", "the order is another account's"))
-    found.settle(desk.clock())
+    desk.settle(found)
     return found
 
 
 def show(call: Call, order: Order, desk: Desk, status: int = 200) -> Response:
     """An order object (section 7.1.3)."""
-    order.settle(desk.clock())
+    desk.settle(order)
     document: dict[str, Any] = {
         "status": order.status,
         "expires": timestamp(order.expires),
         "identifiers": [entry.document() for entry in order.identifiers],
-        "profile": order.profile,
         "authorizations": [call.url("authorization", id=entry.id) for entry in order.authorizations],
         "finalize": call.url("finalize", id=order.id),
     }
-    document |= {"replaces": order.replaces} if order.replaces else {}
+    document |= {"profile": order.profile} if desk.rules.kept("profiles-3-shown") else {}
+    document |= {"replaces": order.replaces} if order.replaces and desk.rules.kept("9773-5-replaces-shown") else {}
     document |= {"error": order.problem.document()} if order.problem else {}
     document |= {"certificate": call.url("certificate", id=order.certificate.id)} if order.certificate else {}
     answer = reply(document, status, Location=call.url("order", id=order.id))
@@ -130,22 +131,32 @@ def _profile(given: object, desk: Desk) -> str:
 
 def _authorization(identifier: Identifier, call: Call, desk: Desk) -> Authorization:
     """A valid one that the account has, or a new one."""
-    now = desk.clock()
+    now = _whole_second(desk)
     known = call.owner.authorizations.get(identifier) if desk.settings.authz_reuse else None
     # One about to expire would take the order down with it.
     if known is not None and known.status_at(now + REUSED_BEFORE_EXPIRY) == "valid":
         return known
     made = Authorization(new_id(), call.owner, identifier, now + desk.settings.authz_lifetime)
-    challenge = Challenge(new_id(), "http-01", secrets.token_urlsafe(32), made)
+    challenge = Challenge(new_id(), "http-01", _token(desk), made)
     made.challenges.append(challenge)
     desk.state.authorizations[made.id] = made
     desk.state.challenges[challenge.id] = challenge
     return made
 
 
+def _whole_second(desk: Desk) -> datetime:
+    """The time as answers show it: what expires does so at the very moment that was told."""
+    return desk.clock().replace(microsecond=0)
+
+
+def _token(desk: Desk) -> str:
+    """Section 8.3: random, with 128 bits at least."""
+    return secrets.token_urlsafe(32 if desk.rules.kept("8555-8.3-token") else 4)
+
+
 def _demand_replaceable(replaces: object, wanted: tuple[Identifier, ...], call: Call, desk: Desk) -> None:
     """RFC 9773 section 5: a certificate of this account, for one of these names at least, that nothing replaces yet."""
-    certificate_ids.parse(replaces)
+    certificate_ids.parse(replaces, desk.rules)
     old = desk.state.certificates.get(str(replaces))
     desk.demand(
         "9773-5-replaces-known-certificate",
@@ -165,7 +176,7 @@ def _demand_replaceable(replaces: object, wanted: tuple[Identifier, ...], call: 
         )
     other = desk.state.replacements.get(str(replaces))
     if other is not None:
-        other.settle(desk.clock())
+        desk.settle(other)
         desk.demand(
             "9773-7.4-already-replaced",
             other.status == "invalid",

@@ -124,6 +124,8 @@ class LocalCA:
 
     def start(self) -> None:
         """Make or load the keys, and listen."""
+        if self._listener is not None:
+            raise RuntimeError("the CA runs already")
         self._stopping.clear()
         folder = self._given_state or Path(tempfile.mkdtemp(prefix="local-ca-"))
         try:

@@ -111,8 +111,9 @@ class Application:
         method, resource = call.request.method, call.resource
         if not resource:
             raise Refused("malformed", f"there is nothing at {call.request.path}", status=404)
+        posted = self.desk.rules.kept("8555-6.3-directory-by-post")
         allowed = ({"GET", "HEAD"} if resource in BY_GET else set()) | (
-            {"POST"} if resource not in BY_GET or resource in BY_GET_OR_POST else set()
+            {"POST"} if resource not in BY_GET or (resource in BY_GET_OR_POST and posted) else set()
         )
         if method not in allowed and (method != "GET" or self.desk.rules.kept("8555-6.3-post-as-get")):
             allow = {"Allow": ", ".join(sorted(allowed))}
@@ -154,7 +155,9 @@ class Application:
 
     def _directory(self, call: Call) -> Response:
         settings, rules = self.desk.settings, self.desk.rules
-        meta: dict[str, Any] = {"profiles": {name: f"valid for {span}" for name, span in settings.profiles.items()}}
+        meta: dict[str, Any] = {}
+        if rules.kept("profiles-3-listed"):
+            meta["profiles"] = {name: f"valid for {span}" for name, span in settings.profiles.items()}
         if settings.terms and rules.kept("8555-7.1.1-terms-in-meta"):
             meta["termsOfService"] = call.url("terms")
         if settings.eab and rules.kept("8555-7.1.1-binding-in-meta"):

@@ -247,13 +247,6 @@ def test_new_key_signs_and_the_old_one_does_not(lab: Lab) -> None:
     lab.stranger(old).register(onlyReturnExisting=True).refused("accountDoesNotExist", 400)
 
 
-def test_deactivated_account_takes_its_pending_authorizations_along(lab: Lab) -> None:
-    client = lab.client()
-    client.new_order(lab.name()).ok(201)
-    client.post(client.account, {"status": "deactivated"}).ok()
-    assert {entry.status for entry in lab.ca.state.authorizations.values()} == {"deactivated"}
-
-
 def test_account_with_all_the_names_may_revoke(lab: Lab) -> None:
     issued, other = lab.issue(lab.client(), "a.test", "b.test"), lab.client()
     request = {"certificate": der(issued.leaf)}

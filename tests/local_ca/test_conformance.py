@@ -9,7 +9,9 @@ from __future__ import annotations
 import inspect
 import json
 import sys
-from datetime import datetime
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,12 @@ def test_get_is_405_where_a_signature_is_needed(lab: Lab) -> None:
     assert answer.headers["Allow"] == "POST"
 
 
+@clause("RFC 8555 6.3", "8555-6.3-directory-by-post")
+def test_directory_answers_post_as_get(lab: Lab) -> None:
+    client = lab.client()
+    assert client.post(client.directory_url).ok().json() == client.directory
+
+
 @clause("RFC 8555 6.3", "8555-6.3-empty-payload")
 def test_payload_for_what_can_only_be_read_is_refused(lab: Lab) -> None:
     client = lab.client()
@@ -213,6 +221,22 @@ def test_directory_says_that_a_binding_is_needed(lab: Lab) -> None:
     assert lab.stranger().directory["meta"].get("externalAccountRequired") is True
 
 
+@clause("RFC 8555 7.1.2.1", "8555-7.1.2.1-orders-listed")
+def test_orders_of_an_account_are_listed(lab: Lab) -> None:
+    client = lab.client()
+    first, second, third = (client.new_order(lab.name()).ok(201) for _ in range(3))
+    client.post(second.json()["authorizations"][0], {"status": "deactivated"}).ok()
+    listed = client.post(client.post(client.account).ok().json()["orders"]).ok().json()["orders"]
+    assert listed == [first.location, third.location]
+
+
+@clause("RFC 8555 7.1.3", "8555-7.1.3-authorization-for-each")
+def test_order_has_an_authorization_for_each_identifier(lab: Lab) -> None:
+    client = lab.client()
+    order = client.new_order("a.test", "b.test").ok(201).json()
+    assert [found["identifier"] for _, found in lab.authorizations(client, order)] == order["identifiers"]
+
+
 @clause("RFC 8555 7.1.3", "8555-7.1.3-wildcard")
 def test_wildcard_is_refused(lab: Lab) -> None:
     answer = lab.client().new_order("*.example.test")
@@ -224,6 +248,37 @@ def test_identifier_that_is_no_name_is_refused(lab: Lab) -> None:
     client = lab.client()
     for value in ("under_score.test", "bücher.test", "a..test", "-a.test", "a b.test", "127.0.0.1", "", f"{'a' * 64}.test"):
         client.new_order(value).refused("malformed", 400)
+
+
+@clause("RFC 8555 7.1.6", "8555-7.1.6-ready-when-all-valid")
+def test_order_is_ready_when_all_authorizations_are_valid(lab: Lab) -> None:
+    client, name = lab.client(), lab.name()
+    lab.issue(client, name)
+    placed = client.new_order(name, "b.test").ok(201)
+    assert [found["status"] for _, found in lab.authorizations(client, placed.json())] == ["valid", "pending"]
+    assert placed.json()["status"] == "pending"
+    lab.respond(client, placed.json())
+    client.poll(placed.location, until=lambda order: order["status"] == "ready")
+
+
+@clause("RFC 8555 7.1.6", "8555-7.1.6-invalid-with-one")
+def test_order_is_invalid_when_one_authorization_is(lab: Lab) -> None:
+    client = lab.client()
+    placed = client.new_order("a.test", "b.test").ok(201)
+    [_, (url, found)] = lab.authorizations(client, placed.json())
+    client.post(found["challenges"][0]["url"], {}).ok()  # nobody answers for it
+    client.poll(url, until=lambda found: found["status"] == "invalid")
+    order = client.post(placed.location).ok().json()
+    assert order["status"] == "invalid"
+    assert "b.test" in order["error"]["detail"]
+
+
+@clause("RFC 8555 7.1.6", "8555-7.1.6-order-expires")
+def test_order_that_has_expired_is_invalid(lab: Lab) -> None:
+    client = lab.client()
+    placed = client.new_order(lab.name()).ok(201)
+    lab.clock.ahead = datetime.fromisoformat(placed.json()["expires"]) - datetime.now(UTC)
+    assert client.post(placed.location).ok().json()["status"] == "invalid"
 
 
 @clause("RFC 8555 7.1.6", "8555-7.1.6-challenge-once")
@@ -247,6 +302,14 @@ def test_new_nonce_is_not_cached(lab: Lab) -> None:
     client = lab.stranger()
     for method in ("HEAD", "GET"):
         assert client.request(method, client.directory["newNonce"]).headers["Cache-Control"] == "no-store"
+
+
+@clause("RFC 8555 7.3", "8555-7.3-created")
+def test_new_account_is_201_with_its_url(lab: Lab) -> None:
+    client = lab.stranger()
+    answer = client.register()
+    assert answer.status == 201
+    assert client.post(answer.location).ok().json() == answer.json()
 
 
 @clause("RFC 8555 7.3", "8555-7.3-terms-agreed")
@@ -370,6 +433,23 @@ def test_key_change_to_a_key_in_use_is_409_with_its_account(lab: Lab) -> None:
     assert key_change(client, other.key).refused("malformed", 409).location == other.account
 
 
+@clause("RFC 8555 7.3.5", "8555-7.3.5-key-replaced")
+def test_new_key_signs_and_the_old_one_does_not(lab: Lab) -> None:
+    client, fresh = lab.client(), new_key()
+    assert key_change(client, fresh).ok().location == client.account
+    client.post(client.account).refused("malformed", 400)
+    client.post(client.account, key=fresh).ok()
+
+
+@clause("RFC 8555 7.3.6", "8555-7.3.6-authorizations-too")
+def test_deactivated_account_takes_its_pending_authorizations_along(lab: Lab) -> None:
+    client = lab.client()
+    client.new_order(lab.name()).ok(201)
+    client.post(client.account, {"status": "deactivated"}).ok()
+    # Its URL is of no use any more: the account can sign nothing.
+    assert {entry.status for entry in lab.ca.state.authorizations.values()} == {"deactivated"}
+
+
 @clause("RFC 8555 7.3.6", "8555-7.3.6-deactivated-account")
 def test_deactivated_account_can_sign_nothing(lab: Lab) -> None:
     client = lab.client()
@@ -383,6 +463,14 @@ def test_key_of_a_deactivated_account_gets_no_other(lab: Lab) -> None:
     client = lab.client()
     client.post(client.account, {"status": "deactivated"}).ok()
     lab.stranger(client.key).register().refused("unauthorized", 403)
+
+
+@clause("RFC 8555 7.4", "8555-7.4-created")
+def test_new_order_is_201_with_its_url(lab: Lab) -> None:
+    client = lab.client()
+    answer = client.new_order(lab.name())
+    assert answer.status == 201
+    assert client.post(answer.location).ok().json() == answer.json()
 
 
 @clause("RFC 8555 7.4", "8555-7.4-dates-refused")
@@ -440,6 +528,30 @@ def test_csr_with_a_weak_key_is_refused(lab: Lab) -> None:
     for key in weak:
         _, order = lab.ready(client)
         lab.finalize(client, order, key).refused("badCSR", 400)
+
+
+@clause("RFC 8555 7.4.2", "8555-7.4.2-content-type")
+def test_certificate_is_a_pem_chain(lab: Lab) -> None:
+    assert lab.issue(lab.client()).answer.headers["Content-Type"] == "application/pem-certificate-chain"
+
+
+@clause("RFC 8555 7.4.2", "8555-7.4.2-leaf-first")
+def test_chain_begins_with_the_certificate(lab: Lab) -> None:
+    lab.start(chain_length=2)
+    issued = lab.issue(lab.client())
+    assert len(issued.chain) == 3
+    assert issued.leaf.public_key() == issued.key.public_key()
+    for below, above in pairwise(issued.chain):
+        below.verify_directly_issued_by(above)
+
+
+@clause("RFC 8555 7.4.2", "8555-7.4.2-alternates")
+def test_chain_links_to_the_others(lab: Lab) -> None:
+    lab.start(alternates=2)
+    client = lab.client()
+    issued = lab.issue(client)
+    others = [client.post(url).ok() for url in issued.answer.links("alternate")]
+    assert len({issued.answer.body, *(answer.body for answer in others)}) == 3
 
 
 @clause("RFC 8555 7.4.2", "8555-7.4.2-own-certificate")
@@ -500,6 +612,36 @@ def test_certificate_is_revoked_once(lab: Lab) -> None:
     client.post(client.directory["revokeCert"], request).refused("alreadyRevoked", 400)
 
 
+@clause("RFC 8555 8.3", "8555-8.3-token")
+def test_token_has_128_bits(lab: Lab) -> None:
+    client = lab.client()
+    order = client.new_order("a.test", "b.test").ok(201).json()
+    tokens = [found["challenges"][0]["token"] for _, found in lab.authorizations(client, order)]
+    assert len(set(tokens)) == 2
+    assert all(len(unb64(token)) >= 16 for token in tokens)
+
+
+@clause("RFC 8555 8.3", "8555-8.3-redirects")
+def test_redirect_of_a_token_is_followed(lab: Lab) -> None:
+    def redirecting(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        start_response("302 Found", [("Location", f"http://www.site.test{environ['PATH_INFO']}")])
+        return [b""]
+
+    lab.start(resolve={"www.site.test": lab.site, "*": redirecting})
+    assert validated(lab)["status"] == "valid"
+
+
+@clause("RFC 8555 8.3", "8555-8.3-white-space")
+def test_white_space_after_the_key_authorization_is_ignored(lab: Lab) -> None:
+    client = lab.client()
+    order = client.new_order(lab.name()).ok(201).json()
+    [(url, authorization)] = lab.authorizations(client, order)
+    challenge = authorization["challenges"][0]
+    lab.site.tokens[challenge["token"]] = client.key_authorization(challenge["token"]).encode() + b" \r\n"
+    client.post(challenge["url"], {}).ok()
+    assert client.poll(url, until=lambda found: found["status"] != "pending")["status"] == "valid"
+
+
 @clause("RFC 8555 8.3", "8555-8.3-status-200")
 def test_right_answer_with_another_status_is_invalid(lab: Lab) -> None:
     lab.site.status = "203 Non-Authoritative Information"
@@ -534,6 +676,25 @@ def test_address_in_a_long_form_is_refused(lab: Lab) -> None:
         client.post(client.directory["newOrder"], request).refused("malformed", 400)
     for value in ("192.0.2.1", "2001:db8::1"):
         client.post(client.directory["newOrder"], {"identifiers": [{"type": "ip", "value": value}]}).ok(201)
+
+
+@clause("RFC 9773 4.1", "9773-4.1-id")
+def test_id_that_is_malformed_is_told_from_one_that_is_unknown(lab: Lab) -> None:
+    client = lab.stranger()
+    url = client.directory["renewalInfo"]
+    # One part, three parts, padding, a serial that is not in its shortest form, one that is negative.
+    for path in ("AAAA", "AAAA.AQ.AQ", "AAAA.AQ=", "AAAA.AAE", "AAAA.gA"):
+        client.request("GET", f"{url}/{path}").refused("malformed", 400)
+    client.request("GET", f"{url}/AAAA.AQ").refused("malformed", 404)
+
+
+@clause("RFC 9773 4.2", "9773-4.2-window")
+def test_window_is_within_the_life_of_the_certificate(lab: Lab) -> None:
+    client = lab.client()
+    leaf = lab.issue(client).leaf
+    window = renewal_info(client, leaf).json()["suggestedWindow"]
+    start, end = (datetime.fromisoformat(window[edge]) for edge in ("start", "end"))
+    assert leaf.not_valid_before_utc < start < end < leaf.not_valid_after_utc
 
 
 @clause("RFC 9773 4.2", "9773-4.2-revoked-is-past")
@@ -573,20 +734,39 @@ def test_replacing_a_certificate_for_other_names_is_refused(lab: Lab) -> None:
     client.new_order(lab.name(), replaces=certificate_id(issued.leaf)).refused("malformed", 400)
 
 
+@clause("RFC 9773 5", "9773-5-replaces-shown")
+def test_order_shows_what_it_replaces(lab: Lab) -> None:
+    client, name = lab.client(), lab.name()
+    replaces = certificate_id(lab.issue(client, name).leaf)
+    placed = client.new_order(name, replaces=replaces).ok(201)
+    assert placed.json().get("replaces") == client.post(placed.location).json().get("replaces") == replaces
+
+
 @clause("RFC 9773 7.4", "9773-7.4-already-replaced")
 def test_second_replacement_is_409(lab: Lab) -> None:
     client, name = lab.client(), lab.name()
     replaces = certificate_id(lab.issue(client, name).leaf)
-    assert client.new_order(name, replaces=replaces).ok(201).json()["replaces"] == replaces
+    client.new_order(name, replaces=replaces).ok(201)
     client.new_order(name, replaces=replaces).refused("alreadyReplaced", 409)
+
+
+@clause("draft-ietf-acme-profiles 3", "profiles-3-listed")
+def test_directory_lists_the_profiles(lab: Lab) -> None:
+    lab.start(profiles={"one": timedelta(days=1), "two": timedelta(days=2)})
+    assert list(lab.stranger().directory["meta"].get("profiles", {})) == ["one", "two"]
+
+
+@clause("draft-ietf-acme-profiles 3", "profiles-3-shown")
+def test_order_shows_its_profile(lab: Lab) -> None:
+    client = lab.client()
+    assert client.new_order(lab.name(), profile="shortlived").ok(201).json().get("profile") == "shortlived"
 
 
 @clause("draft-ietf-acme-profiles 3", "profiles-3-known-profile")
 def test_unknown_profile_is_refused(lab: Lab) -> None:
     client = lab.client()
-    assert "default" in client.directory["meta"]["profiles"]
     client.new_order(lab.name(), profile="no-such").refused("invalidProfile", 400)
-    assert client.new_order(lab.name(), profile="shortlived").ok(201).json()["profile"] == "shortlived"
+    client.new_order(lab.name(), profile="shortlived").ok(201)
 
 
 def sign_p256_by_sha384(key: ec.EllipticCurvePrivateKey, data: bytes) -> bytes:
