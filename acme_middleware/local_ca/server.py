@@ -46,6 +46,7 @@ class LocalCA:
         host: The address to listen at.
         expose: Agree to listen at an address that others may reach. Anybody there gets certificates for the names that
             ``resolve`` leads to them.
+        names: Further names and addresses that clients reach it by, besides ``localhost`` and ``host``.
         state: The folder of keys and roots; None: a temporary one.
         resolve: Where http-01 finds each name: ``{"example.test": "127.0.0.1:8000", "*": "[::1]:80"}``; a list of addresses is
             taken as a name with several, a WSGI app is called in this process; for redirects to https ``"NAME:443"``. Names
@@ -77,6 +78,7 @@ class LocalCA:
         port: int = 0,
         host: str = "127.0.0.1",
         expose: bool = False,
+        names: Iterable[str] = (),
         state: Path | None = None,
         resolve: Mapping[str, Place] | None = None,
         profiles: Mapping[str, timedelta] | None = None,
@@ -117,7 +119,7 @@ class LocalCA:
         )
         self.rules = Rules(broken)
         self.faults = Faults(KINDS)
-        self._wanted_port, self._given_state = port, state
+        self._wanted_port, self._given_state, self._names = port, state, tuple(names)
         self._chain_length, self._alternates, self._clock = chain_length, alternates, clock
         self._stopping = threading.Event()
         self._listener: Listener | None = None
@@ -129,7 +131,7 @@ class LocalCA:
         self._stopping.clear()
         folder = self._given_state or Path(tempfile.mkdtemp(prefix="local-ca-"))
         try:
-            names = list(dict.fromkeys(["localhost", "127.0.0.1", "::1", self.host]))
+            names = list(dict.fromkeys(["localhost", "127.0.0.1", "::1", self.host, *self._names]))
             hierarchy = Hierarchy(
                 folder, now=self.now(), hosts=names, chain_length=self._chain_length, alternates=self._alternates
             )

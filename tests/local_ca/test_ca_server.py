@@ -6,6 +6,7 @@ import contextlib
 import errno
 import http.client
 import itertools
+import json
 import os
 import re
 import socket
@@ -199,6 +200,20 @@ def test_ca_is_exposed_only_when_told_so(tmp_path: Path) -> None:
         connected(ca.directory_url, ca.ca_bundle) as client,
     ):
         client.register().ok(201)
+
+
+def test_ca_is_reached_by_the_names_that_it_was_given(tmp_path: Path) -> None:
+    with LocalCA(names=["ca.internal", "127.0.0.9"], state=tmp_path / "state") as ca:
+        context = ssl.create_default_context(cafile=ca.ca_bundle)
+        for name in ("ca.internal", "127.0.0.9"):
+            with (
+                socket.create_connection(("127.0.0.1", ca.port), timeout=10) as raw,
+                context.wrap_socket(raw, server_hostname=name) as connection,
+            ):
+                connection.sendall(f"GET /directory HTTP/1.1\r\nHost: {name}:{ca.port}\r\nUser-Agent: raw\r\n\r\n".encode())
+                response = http.client.HTTPResponse(connection)
+                response.begin()
+                assert json.loads(response.read())["newOrder"] == f"https://{name}:{ca.port}/new-order"
 
 
 def test_connection_stays_open_from_request_to_request(lab: Lab) -> None:
