@@ -31,18 +31,18 @@ class CA:
         self.certificate = builder.add_extension(x509.BasicConstraints(True, None), True).sign(signer.key, hashes.SHA256())
 
     @staticmethod
-    def builder(subject: x509.Name, key: PrivateKey, signer: CA) -> x509.CertificateBuilder:
+    def builder(subject: x509.Name, key: PrivateKey, signer: CA, days: int = 90) -> x509.CertificateBuilder:
         return x509.CertificateBuilder(
             issuer_name=signer.name,
             subject_name=subject,
             public_key=key.public_key(),
             serial_number=0x80 << 8,
-            not_valid_before=NOW,
-            not_valid_after=NOW + datetime.timedelta(days=90),
+            not_valid_before=NOW - datetime.timedelta(days=0 if days > 0 else 90),
+            not_valid_after=NOW + datetime.timedelta(days=days),
         )
 
-    def issue(self, key: PrivateKey, names: list[x509.GeneralName]) -> bytes:
-        builder = self.builder(x509.Name([]), key, self)
+    def issue(self, key: PrivateKey, names: list[x509.GeneralName], days: int = 90) -> bytes:
+        builder = self.builder(x509.Name([]), key, self, days)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
@@ -101,6 +101,9 @@ def test_good_chain_is_accepted_with_or_without_its_root() -> None:
             INTERMEDIATE.issue(KEY, [*NAMES, x509.DNSName("evil.example")]) + pem(INTERMEDIATE.certificate),
             r"other names than the request: .*evil\.example",
             id="a name too many",
+        ),
+        pytest.param(
+            INTERMEDIATE.issue(KEY, NAMES, days=-1) + pem(INTERMEDIATE.certificate), "expired already", id="expired already"
         ),
         pytest.param(INTERMEDIATE.issue(KEY, []) + pem(INTERMEDIATE.certificate), "none", id="no names"),
     ],

@@ -12,6 +12,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 
+from acme_middleware import clock
 from acme_middleware.errors import CertificateRejected
 from acme_middleware.issuance.keys import PrivateKey
 from acme_middleware.protocol.identifier import Identifier
@@ -69,8 +70,8 @@ def accept(pem: bytes, wanted: Sequence[Identifier], key: PrivateKey) -> list[x5
         The chain, the certificate itself first.
 
     Raises:
-        CertificateRejected: it is not for this key or not for exactly these names, or a certificate of the chain was not
-            issued by the next one.
+        CertificateRejected: it is not for this key or not for exactly these names, it has expired already, or a certificate
+            of the chain was not issued by the next one.
     """
     try:
         chain = x509.load_pem_x509_certificates(pem)
@@ -83,6 +84,8 @@ def accept(pem: bytes, wanted: Sequence[Identifier], key: PrivateKey) -> list[x5
     if got != set(wanted):
         shown = ", ".join(sorted(entry.value for entry in got)) or "none"
         raise _rejected(f"the CA's certificate is for other names than the request: {shown}")
+    if leaf.not_valid_after_utc <= clock.now():
+        raise _rejected(f"the CA's certificate has expired already, on {leaf.not_valid_after_utc:%Y-%m-%d %H:%M} UTC")
     if len(chain) < 2:
         raise _rejected("the CA sent the certificate without the chain that browsers need")
     for below, above in pairwise(chain):

@@ -38,6 +38,9 @@ from acme_middleware.stores.base import ChallengeSource, Store
 CLOCK_LIMIT = 3600.0
 """Seconds that our clock may differ from the CA's. Let's Encrypt backdates certificates by an hour: within that they work."""
 
+NOT_ABOUT_REPLACING = {"rateLimited", "accountDoesNotExist", "userActionRequired", "rejectedIdentifier", "compound"}
+"""Refusals of an order that an order for a new certificate would get as well."""
+
 KEPT_OPTIONS = ("ca", "key_type", "reuse_key", "profile", "require_profile", "preferred_chain", "self_check", "self_check_via")
 """What a renewal must do as the first issuance did; other options are the place's, not the certificate's."""
 
@@ -236,7 +239,7 @@ class Ordering:
             return acme_order.new_order(self.network, self.directory, wanted, profile=profile, replaces=replaces)
         except CARefused as error:
             # Of the 5xx only 503 says to come back: CAs answer 500 to a replacement that they did not think of.
-            if not replaces or error.status in (429, 503) or error.problem.type in ("rateLimited", "accountDoesNotExist"):
+            if not replaces or error.status in (429, 503) or error.problem.type in NOT_ABOUT_REPLACING:
                 raise
             # A CA may refuse what we say is replaced (already replaced, not its own, unknown). Certificates of other clients
             # have expired because they insisted.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from acme_middleware import events
 from acme_middleware.challenge import is_token
-from acme_middleware.errors import CARefused, ConfigurationError, UnexpectedAnswer, ValidationFailed
+from acme_middleware.errors import CARefused, ConfigurationError, ValidationFailed
 from acme_middleware.issuance import failure
 from acme_middleware.issuance.self_check import Finding, check
 from acme_middleware.options import Options
@@ -25,6 +25,7 @@ from acme_middleware.protocol.order import (
     say_ready,
     wait_for_order,
 )
+from acme_middleware.protocol.reply import unexpected
 from acme_middleware.stores.base import TOKEN_TTL, ChallengeSource, ChallengeStore, FetchLog
 
 TYPE = "http-01"
@@ -137,7 +138,7 @@ def _choose(network: Network, authorization: Authorization) -> _Pending:
     # The token becomes a file's name and an URL: it must be of the grammar (RFC 8555 section 8.3), or the CA is not to be
     # trusted with it.
     if not is_token(challenge.token):
-        raise UnexpectedAnswer(f"the CA's token for {name} is no token (RFC 8555 section 8.3)", url=challenge.url)
+        raise unexpected(f"the CA's token for {name} is no token (RFC 8555 section 8.3)", url=challenge.url)
     return _Pending(authorization, challenge, network.key_authorization(challenge.token))
 
 

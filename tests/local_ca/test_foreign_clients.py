@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +78,30 @@ def holds(path: Path, ca: LocalCA) -> x509.Certificate:
     assert names_of(leaf) == set(NAMES)
     assert leaf in [entry.leaf for entry in ca.state.certificates.values()]
     return leaf
+
+
+def newest_certbot(ca: LocalCA, bench: Bench, verb: str, *words: str | Path) -> Path:
+    """The certbot of PyPI, beside this Python: Debian's knows no ARI."""
+    folders = [word for part in ("config", "work", "logs") for word in (f"--{part}-dir", bench.folder / part)]
+    program = Path(sys.executable).with_name("certbot")
+    run(ca, program, verb, *words, "--non-interactive", "--server", ca.directory_url, *folders)
+    return bench.folder / "config/live" / NAMES[0]
+
+
+def test_certbot_renews_when_the_ca_says_so(bench: Bench) -> None:
+    ca = bench.start(renewal_retry_after=1)
+    domains = [word for name in NAMES for word in ("-d", name)]
+    account = ["--agree-tos", "--email", "ops@example.com", "--standalone", "--http-01-port", str(bench.port)]
+    live = newest_certbot(ca, bench, "certonly", *domains, *account)
+    first = holds(live / "cert.pem", ca)
+    newest_certbot(ca, bench, "renew", "--no-random-sleep-on-renew")
+    assert holds(live / "cert.pem", ca) == first, "it is renewed when it is two thirds through, or when the CA says so"
+    now = ca.now()
+    ca.set_renewal_window(first, now - timedelta(days=2), now - timedelta(days=1))
+    time.sleep(1.1)  # certbot asks again when the CA's Retry-After is over, not sooner
+    newest_certbot(ca, bench, "renew", "--no-random-sleep-on-renew")
+    assert holds(live / "cert.pem", ca) != first
+    assert ca.requests("renewal-info")
 
 
 @pytest.mark.parametrize(

@@ -165,8 +165,8 @@ OUTCOMES: dict[str, tuple[dict[str, Any], str, int]] = {
     "paused": ({}, "the CA refused: your account is paused", 75),
     "server-error": ({"times": 2}, "the CA refused: something went wrong", 75),
     "unavailable": ({"where": "order"}, GOES_WELL, 0),
-    "terms-changed": ({"times": 2}, "the CA refused: the terms of service have changed", 1),
-    "names-refused": ({"times": 2}, "the CA refused: some identifiers are refused", 1),
+    "terms-changed": ({}, "the CA refused: the terms of service have changed", 1),
+    "names-refused": ({}, "the CA refused: some identifiers are refused", 1),
     "already-replaced": ({}, GOES_WELL, 0),
     "bad-csr": ({}, "the CA refused: the key of the CSR", 1),
     "no-document": ({"times": 2}, "the CA refused: HTTP 400, with no problem document", 1),
@@ -230,12 +230,7 @@ def attempt(shop: Shop) -> Outcome | AcmeMiddlewareError:
         return error
 
 
-IGNORED_DATES = pytest.mark.xfail(strict=True, reason="the issuer does not look at the dates of what it gets")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=IGNORED_DATES if name == "certificate-expired" else ()) for name in OUTCOMES]
-)
+@pytest.mark.parametrize("name", OUTCOMES)
 def test_fault_ends_in_a_certificate_or_in_an_error_that_leaves_the_old_one(name: str, open_shop: Callable[..., Shop]) -> None:
     given, message, code = OUTCOMES[name]
     shop = open_shop(authz_reuse=False)
