@@ -24,8 +24,8 @@ from josepy.jwa import ES256
 from josepy.jwk import JWK
 
 from acme_middleware import __version__
-from acme_middleware.errors import CARefused, CAUnreachable, ConfigurationError, UnexpectedAnswer
-from acme_middleware.protocol.reply import Reply, printable, refusal
+from acme_middleware.errors import CARefused, CAUnreachable, ConfigurationError
+from acme_middleware.protocol.reply import Reply, printable, refusal, unexpected
 
 TIMEOUT = 30.0
 """Seconds to wait for a connection, and for each part of a reply."""
@@ -150,7 +150,7 @@ class Network(ClientNetwork):
         with self._nonce_lock:
             if self._fresh_nonces:
                 return self._fresh_nonces.pop()
-        raise UnexpectedAnswer(f"{self.new_nonce_url} gave no nonce", url=self.new_nonce_url)
+        raise unexpected(f"{self.new_nonce_url} gave no nonce", url=self.new_nonce_url)
 
     def _exchange(self, method: str, url: str, **arguments: Any) -> Reply:
         headers = {"User-Agent": self.user_agent} | arguments.pop("headers", {})
@@ -171,7 +171,7 @@ class Network(ClientNetwork):
                 for part in response.iter_content(1 << 16):
                     body += part
                     if len(body) > LARGEST_REPLY:
-                        raise UnexpectedAnswer(f"{url} answered with more than {LARGEST_REPLY:,} bytes", url=url)
+                        raise unexpected(f"{url} answered with more than {LARGEST_REPLY:,} bytes", url=url)
         except (requests.RequestException, OSError) as error:
             raise CAUnreachable(f"no answer from {url}: {_reason(error)}", hint=_remedy(error), url=url) from error
         nonce = response.headers.get(self.REPLAY_NONCE_HEADER, "")
@@ -189,7 +189,8 @@ def _reason(error: BaseException) -> str:
     """The innermost reason: requests and urllib3 wrap it in their own words four deep."""
     seen = error
     while True:
-        inner = getattr(seen, "reason", None) or seen.__cause__ or (seen.args[0] if seen.args else None) or seen.__context__
+        held = next((part for part in seen.args if isinstance(part, BaseException)), None)
+        inner = getattr(seen, "reason", None) or seen.__cause__ or held or seen.__context__
         if not isinstance(inner, BaseException):
             return printable(seen) or type(seen).__name__
         seen = inner

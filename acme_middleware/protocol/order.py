@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from josepy.b64 import b64encode
 
-from acme_middleware.errors import CARefused, CAUnreachable, Problem, UnexpectedAnswer
+from acme_middleware.errors import CARefused, CAUnreachable, Problem
 from acme_middleware.protocol.directory import Directory
 from acme_middleware.protocol.identifier import Identifier
 from acme_middleware.protocol.network import Network
-from acme_middleware.protocol.reply import Reply, problem_from
+from acme_middleware.protocol.reply import Reply, problem_from, unexpected
 
 ORDER_STATUSES = {"pending", "ready", "processing", "valid", "invalid"}
 AUTHORIZATION_STATUSES = {"pending", "valid", "invalid", "deactivated", "expired", "revoked"}
@@ -86,7 +86,8 @@ def new_order(
     request |= {"replaces": replaces} if replaces else {}
     # Not idempotent: a second request may make a second order and count against the limits.
     reply = network.post(directory.new_order, request)
-    return _order(reply, reply.location)
+    # Its body first: a proxy's page shall be told as that, and not as an order that has no URL.
+    return replace(_order(reply, ""), url=reply.location)
 
 
 def fetch_order(network: Network, url: str) -> Order:
@@ -100,7 +101,7 @@ def fetch_authorization(network: Network, url: str) -> Authorization:
     document = reply.json()
     identifier, challenges = document.get("identifier"), document.get("challenges")
     if not isinstance(identifier, dict) or not isinstance(challenges, list):
-        raise UnexpectedAnswer(f"{url} is no authorization", url=url)
+        raise unexpected(f"{url} is no authorization", url=url)
     return Authorization(
         url=url,
         identifier=Identifier(_text(identifier, "type", reply), _text(identifier, "value", reply)),
@@ -193,7 +194,7 @@ def _order(reply: Reply, url: str) -> Order:
     document = reply.json()
     authorizations = document.get("authorizations")
     if not isinstance(authorizations, list) or not all(isinstance(entry, str) for entry in authorizations):
-        raise UnexpectedAnswer(f"{reply.url} is no order: it lists no authorizations", url=reply.url)
+        raise unexpected(f"{reply.url} is no order: it lists no authorizations", url=reply.url)
     certificate = document.get("certificate")
     return Order(
         url=url,
@@ -206,14 +207,14 @@ def _order(reply: Reply, url: str) -> Order:
 
 
 def _status(document: Mapping[str, Any], allowed: set[str], reply: Reply) -> str:
-    status = document.get("status")
-    if not isinstance(status, str) or status not in allowed:
-        raise UnexpectedAnswer(f"{reply.url} has the status {str(status)[:40]!r}, which RFC 8555 does not know", url=reply.url)
+    status = _text(document, "status", reply)
+    if status not in allowed:
+        raise unexpected(f"{reply.url} has the status {status[:40]!r}, which RFC 8555 does not know", url=reply.url)
     return status
 
 
 def _text(document: Mapping[str, Any], name: str, reply: Reply) -> str:
     value = document.get(name)
     if not isinstance(value, str) or not value:
-        raise UnexpectedAnswer(f"{reply.url} lacks {name!r}", url=reply.url)
+        raise unexpected(f"{reply.url} lacks {name!r}", url=reply.url)
     return value

@@ -18,6 +18,17 @@ from acme_middleware.errors import CARefused, Problem, UnexpectedAnswer
 ERROR_PREFIX = "urn:ietf:params:acme:error:"
 LONGEST_TEXT = 2000
 
+NOTHING_LOST = "nothing was lost: run the same command again later"
+
+
+def unexpected(message: str, *, url: str) -> UnexpectedAnswer:
+    """The error for an answer that no CA should give, with what a person can do about that: not much."""
+    return UnexpectedAnswer(
+        message,
+        hint=f"the CA is to blame, or what stands in front of it: tell its operator if it lasts;\n{NOTHING_LOST}",
+        url=url,
+    )
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -46,7 +57,7 @@ class Reply:
     def location(self) -> str:
         """The URL of the resource that was made. Raises UnexpectedAnswer without one."""
         if not self.headers.get("Location"):
-            raise UnexpectedAnswer(f"{self.url} answered {self.status} without a Location header", url=self.url)
+            raise unexpected(f"{self.url} answered {self.status} without a Location header", url=self.url)
         return _joined(self.url, self.headers["Location"])
 
     @property
@@ -93,7 +104,15 @@ def _advice(problem: Problem, reply: Reply) -> str:
     lines = [line for sub in problem.subproblems for line in sub.lines()]
     lines += [f"see {problem.instance}"] if problem.instance else []
     lines += [f"the CA asks to wait {reply.retry_after:.0f} s"] if reply.retry_after else []
-    return "\n".join(lines)
+    return "\n".join(lines or [_usual_advice(problem, reply)])
+
+
+def _usual_advice(problem: Problem, reply: Reply) -> str:
+    if reply.status == 429 or problem.type == "rateLimited":
+        return f"the CA does not say how long to wait, its page about rate limits may; {NOTHING_LOST}"
+    if reply.status >= 500 or problem.type == "badNonce":
+        return f"that is the CA's trouble, its status page may say more; {NOTHING_LOST}"
+    return "those are the CA's words; once that is put right, run the same command again"
 
 
 def problem_from(document: object, *, is_sub: bool = False) -> Problem:
@@ -126,7 +145,7 @@ def _joined(base: str, url: str) -> str:
     try:
         return urljoin(base, url)
     except ValueError as error:
-        raise UnexpectedAnswer(f"{base} answered with {printable(url)[:200]!r}, which is no URL", url=base) from error
+        raise unexpected(f"{base} answered with {printable(url)[:200]!r}, which is no URL", url=base) from error
 
 
 def _http_date(value: str) -> datetime | None:
