@@ -104,7 +104,10 @@ def choose(chains: Sequence[bytes], preferred: str | None) -> tuple[bytes, bool]
         The chain in PEM, and whether it is the one that was preferred (True too where nothing was).
     """
     for pem in chains if preferred else ():
-        issuer = x509.load_pem_x509_certificates(pem)[-1].issuer
+        try:
+            issuer = x509.load_pem_x509_certificates(pem)[-1].issuer
+        except ValueError:
+            continue  # if it is the default chain, it is rejected when it is held against the request
         if preferred in [attribute.value for attribute in issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]:
             return pem, True
     return chains[0], not preferred

@@ -38,7 +38,7 @@ from acme_middleware.stores.base import ChallengeSource, Store
 CLOCK_LIMIT = 3600.0
 """Seconds that our clock may differ from the CA's. Let's Encrypt backdates certificates by an hour: within that they work."""
 
-NOT_ABOUT_REPLACING = {"rateLimited", "accountDoesNotExist", "userActionRequired", "rejectedIdentifier", "compound"}
+NOT_ABOUT_REPLACING = {"rateLimited", "accountDoesNotExist", "userActionRequired", "rejectedIdentifier", "compound", "badNonce"}
 """Refusals of an order that an order for a new certificate would get as well."""
 
 KEPT_OPTIONS = ("ca", "key_type", "reuse_key", "profile", "require_profile", "preferred_chain", "self_check", "self_check_via")
@@ -128,7 +128,7 @@ class Ordering:
         key = keys.load(record.key_pem.encode())
         if order.status == "ready":
             self.still_ours()
-            order = acme_order.finalize(self.network, order, certificate.request(key, wanted))
+            order = self._finalize(order, certificate.request(key, wanted))
         if order.status not in ("valid", "invalid"):
             order = acme_order.wait_for_order(self.network, order.url, while_in=("processing", "ready"))
         if order.status != "valid" or not order.certificate:
@@ -220,6 +220,15 @@ class Ordering:
         record.write(self.store, where)
         self.emit(events.OrderReady(name=self.lineage, names=fresh.names, profile=profile, resumed=False))
         return order, record
+
+    def _finalize(self, order: Order, csr: bytes) -> Order:
+        try:
+            return acme_order.finalize(self.network, order, csr)
+        except CARefused as error:
+            # Of a key, perhaps: the next run must not come with the same one again.
+            if error.problem.type == "badCSR":
+                self.store.delete(order_key(self.lineage))
+            raise
 
     def _resumable(self, url: str) -> Order | None:
         try:
