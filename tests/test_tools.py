@@ -90,14 +90,15 @@ class TestSetup:
         refused = self.setup(checkout, "test")
         assert (refused.returncode, refused.stdout) == (2, "")
         assert refused.stderr.splitlines() == [
-            "setup: missing: openssl acme-tiny certbot curl git lego. "
-            "Run as root: apt-get install --no-install-recommends -y openssl acme-tiny certbot curl git lego"
+            "setup: missing: acme-tiny certbot curl faketime git lego openssl. "
+            "Run as root: apt-get install --no-install-recommends -y acme-tiny certbot curl faketime git lego openssl"
         ]
 
     def test_elsewhere_than_on_debian_the_programs_are_named(self, checkout: Path) -> None:
-        refused = self.setup(checkout, "demo")
+        refused = self.setup(checkout, "test")
         assert (refused.returncode, refused.stdout) == (2, "")
-        assert refused.stderr == "setup: missing (by their Debian names): openssl. Install them and try again\n"
+        names = "acme-tiny certbot curl faketime git lego openssl"
+        assert refused.stderr == f"setup: missing (by their Debian names): {names}. Install them and try again\n"
 
     def test_an_old_python_is_refused(self, checkout: Path) -> None:
         self.provide(checkout, "openssl", "exit 0")
