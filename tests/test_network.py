@@ -15,7 +15,7 @@ from scripted_server import Scripted, Server, scripted
 from acme_middleware.errors import CARefused, CAUnreachable, ConfigurationError, UnexpectedAnswer
 from acme_middleware.protocol import directory as acme_directory
 from acme_middleware.protocol.account import load_key, new_key
-from acme_middleware.protocol.network import Network
+from acme_middleware.protocol.network import NONCE_TRIES, Network
 from acme_middleware.protocol.reply import ERROR_PREFIX, Reply, problem_from
 
 
@@ -79,7 +79,7 @@ def test_tries_with_refused_nonces_are_bounded() -> None:
         with pytest.raises(CARefused) as refused:
             network(server).post(server.url + "/x", {})
         assert refused.value.problem.type == "badNonce"
-        assert server.asked("POST", "/x") == 17
+        assert server.asked("POST", "/x") == NONCE_TRIES + 1
 
 
 def test_ca_that_gives_no_nonce_is_named() -> None:

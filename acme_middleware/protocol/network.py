@@ -32,7 +32,7 @@ TIMEOUT = 30.0
 """Seconds to wait for a connection, and for each part of a reply."""
 LARGEST_REPLY = 1 << 20
 NONCE_TRIES = 24
-"""At a CA that rejects half of all nonces, 8 tries still lose 3 % of issuances; 16 lose one in thousands, 24 one in a million."""
+"""At a CA that rejects half of all nonces, 8 tries still lose 3 % of issuances; 16 lose one in thousands, 24 hardly any."""
 FAULT_TRIES = 4
 LONGEST_RETRY_AFTER = 10.0
 """Seconds that a request waits by itself for a CA that says when to come back; a longer time is for the caller to judge."""
