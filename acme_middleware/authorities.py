@@ -95,7 +95,7 @@ AUTHORITIES: Mapping[str, Authority] = {
             ca_bundle=local_state() / "root.pem",
             # It finds the names where it is told to, not where the public finds them.
             self_check="skip",
-            when_down="start it in another terminal: `acme-middleware ca`",
+            when_down="start it in another terminal: `acme-middleware ca` (in Django: `manage.py acme ca`)",
         ),
     )
 }
@@ -113,17 +113,23 @@ def find(ca: str) -> Authority:
     for authority in AUTHORITIES.values():
         if authority.directory == ca:
             return authority
-    parts = urlsplit(ca)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(ca)
+        host, port = parts.hostname, parts.port
+    except ValueError:  # half an IPv6 address, a port that is none
+        host = port = None
+    # A password in the URL would stand in logs, and no CA asks for one: accounts have keys.
+    if not host or parts.scheme not in ("http", "https") or parts.username is not None:
+        shown = ca.rpartition("@")[2]
         near = difflib.get_close_matches(ca, AUTHORITIES, n=1)
         raise ConfigurationError(
-            f"there is no CA called {ca!r}" + (f"; did you mean {near[0]}?" if near else ""),
+            f"there is no CA called {shown!r}" + (f"; did you mean {near[0]}?" if near else ""),
             hint=f"CA is one of {', '.join(AUTHORITIES)}, or the URL of an ACME directory",
             option="ca",
         )
     digest = hashlib.sha256(ca.encode()).hexdigest()[:8]
-    place = parts.hostname if parts.port is None else f"{parts.hostname}_{parts.port}"
-    return Authority(f"{place}_{digest}", parts.netloc, ca)
+    place = host if port is None else f"{host}_{port}"
+    return Authority(f"{place}_{digest}", host if port is None else f"{host}:{port}", ca)
 
 
 def staging_of(authority: Authority) -> Authority:

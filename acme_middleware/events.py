@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from acme_middleware._text import printable
+
 logger = logging.getLogger(__name__)
 
 
@@ -108,4 +110,4 @@ def log(event: Event) -> None:
     """The listener that is always there: one line per event in the log ``acme_middleware.events``."""
     level = {Failed: logging.ERROR, Warned: logging.WARNING, SelfCheckUnsure: logging.WARNING}.get(type(event), logging.INFO)
     facts = ", ".join(f"{field}={getattr(event, field)}" for field in type(event).__dataclass_fields__ if field != "name")
-    logger.log(level, "%s: %s%s", event.name, type(event).__name__, f" ({facts})" if facts else "")
+    logger.log(level, "%s: %s%s", event.name, type(event).__name__, printable(f" ({facts})") if facts else "")

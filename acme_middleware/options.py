@@ -103,7 +103,8 @@ class Options:
     email: str | None = _option("The account's contact address, sent to the CA", _email)
     eab_kid: str | None = _option("External account binding: the key id that the CA gave you")
     eab_hmac_key: str | None = _option(
-        "External account binding: the MAC key, base64url; no flag: set it in the environment or in a file", secret=True
+        "External account binding: the MAC key, base64url; no flag: set it where your other options are, or in a file",
+        secret=True,
     )
     key_type: str = _option(
         "The kind of key a certificate gets", _one_of("ec256", "ec384", "rsa2048", "rsa3072", "rsa4096"), default="ec256"

@@ -9,7 +9,7 @@ import click
 
 from acme_middleware import authorities
 from acme_middleware.cli import flags
-from acme_middleware.cli.report import print_json, reported
+from acme_middleware.cli.report import Terminated, print_json, reported
 from acme_middleware.errors import ConfigurationError
 
 HERE = "127.0.0.1"
@@ -57,7 +57,7 @@ def ca(port: int, host: str, expose: bool, state: Path | None, resolve: tuple[st
     try:
         _introduce(running.directory_url, running.ca_bundle, running.port, as_json)
         threading.Event().wait()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Terminated):
         click.echo("", err=True)  # below the terminal's ^C
     finally:
         running.stop()

@@ -27,9 +27,7 @@ def of_table(*, only: set[str] | None = None) -> Callable[[Command], Command]:
             if option.metadata.get("secret") or option.name in SERVING_ONLY or (only is not None and option.name not in only):
                 continue
             command = _flag(option)(command)
-        return click.option(
-            "--config", type=click.Path(path_type=Path), help=f"Read options from this TOML file, not {options.CONFIG_FILE}."
-        )(command)
+        return click.option("--config", type=click.Path(path_type=Path), help="Read options from this TOML file.")(command)
 
     return add
 

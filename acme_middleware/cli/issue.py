@@ -13,8 +13,10 @@ from acme_middleware import authorities, clock, events
 from acme_middleware.cli import flags
 from acme_middleware.cli.progress import Progress
 from acme_middleware.cli.report import plain, print_json, reported
+from acme_middleware.cli.surroundings import Surroundings
 from acme_middleware.issuance.issuer import Action, Issuer, Outcome
 from acme_middleware.issuance.records import RenewalRecord
+from acme_middleware.options import Options
 
 
 @click.command(short_help="Get a certificate, or renew the one there is when it is due.")
@@ -61,7 +63,7 @@ def issue(
         if dry_run:
             from acme_middleware.issuance.dry_run import dry_run as rehearse
 
-            done = rehearse(issuer, names, name=name)
+            done = rehearse(issuer, names, name=name, drop_names=drop_names)
             if as_json:
                 print_json({"action": "dry run", "names": names, "checked": done})
             else:
@@ -73,7 +75,7 @@ def issue(
     if as_json:
         print_json(_document(outcome))
     else:
-        _summary(outcome, progress, around.issue_command)
+        _summary(outcome, progress, options, around)
     return 0
 
 
@@ -88,7 +90,13 @@ def _document(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _summary(outcome: Outcome, progress: Progress, command: str) -> None:
+def _asked_in_vain(record: RenewalRecord, options: Options) -> list[str]:
+    """The options that a certificate which is not due was issued with, and that are others now."""
+    names = ("ca", "key_type", "profile")
+    return [name for name in names if record.options.get(name) not in (None, getattr(options, name))]
+
+
+def _summary(outcome: Outcome, progress: Progress, options: Options, around: Surroundings) -> None:
     record = outcome.record
     label = {Action.NOT_DUE: "not due", Action.BY_ANOTHER: "no need"}.get(outcome.action, "issued")
     made = "another process has issued it: " if outcome.action is Action.BY_ANOTHER else ""
@@ -99,10 +107,15 @@ def _summary(outcome: Outcome, progress: Progress, command: str) -> None:
     else:
         progress.line("published", "nowhere: set ACME_PUBLISH_DIR (--publish-dir) to have the files written")
     if outcome.action is Action.NOT_DUE:
+        other = [f"{option} {record.options[option]}" for option in _asked_in_vain(record, options)]
+        if other:
+            progress.line("kept", f"{', '.join(other)}: what you ask for now comes with the next renewal")
         progress.line("next", "nothing to do; --force issues all the same")
     elif outcome.action in (Action.ISSUED, Action.BY_ANOTHER):
-        progress.line("next", "point your server to fullchain.pem and privkey.pem there, and let a timer run")
-        progress.line("", f"`{command} {' '.join(record.names)}` daily: it renews when due")
+        point = "point your server to fullchain.pem and privkey.pem there, and let a timer run"
+        progress.line("next", point if outcome.published else "let a timer run")
+        progress.line("", f"`{around.issue_command} {' '.join(record.names)}` daily: it renews when due;")
+        progress.line("", f"`{around.command} status` shows how things stand")
 
 
 def _validity(record: RenewalRecord) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Self
 import click
 
 from acme_middleware import events
+from acme_middleware._text import printable
 
 LABEL_WIDTH = 12
 
@@ -63,7 +64,7 @@ class Progress:
     def line(self, label: str, text: str) -> None:
         """Print one line of the display."""
         if not self.quiet:
-            click.echo(f"  {label:<{LABEL_WIDTH}}{text}")
+            click.echo(f"  {label:<{LABEL_WIDTH}}{printable(text)}")
 
     def _wait(self, what: str) -> None:
         if self._spinner is not None:

@@ -15,12 +15,13 @@ from typing import Any
 
 import click
 
+from acme_middleware._text import printable
 from acme_middleware.errors import EXIT_FAILED, AcmeMiddlewareError
 
 INTERRUPTED, TERMINATED = 130, 143
 
 
-class _Terminated(BaseException):
+class Terminated(BaseException):
     """SIGTERM: like Ctrl-C it must let the tokens be removed and the lease be given back."""
 
 
@@ -40,7 +41,7 @@ def reported(command: Callable[..., int]) -> Callable[..., None]:
         except AcmeMiddlewareError as error:
             _show(error, str(error), error.hint, error.exit_code, as_json, traceback)
             code = error.exit_code
-        except (KeyboardInterrupt, _Terminated) as error:
+        except (KeyboardInterrupt, Terminated) as error:
             code = INTERRUPTED if isinstance(error, KeyboardInterrupt) else TERMINATED
             hint = "nothing is lost: no token is left, and the same command goes on where this one stopped"
             _show(error, "interrupted", hint, code, as_json, traceback)
@@ -65,7 +66,7 @@ def reported(command: Callable[..., int]) -> Callable[..., None]:
 @contextmanager
 def _terminable() -> Iterator[None]:
     def terminate(signum: int, frame: object) -> None:
-        raise _Terminated
+        raise Terminated
 
     try:
         before = signal.signal(signal.SIGTERM, terminate)
@@ -85,9 +86,9 @@ def _show(error: BaseException, message: str, hint: str, code: int, as_json: boo
         facts = {name: plain(value) for name, value in getattr(error, "facts", {}).items()}
         print_json({"error": {"type": type(error).__name__, "message": message, "hint": hint, "exit_code": code, **facts}})
         return
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {printable(message)}", err=True)
     for line in hint.splitlines():
-        click.echo(f"  {line}", err=True)
+        click.echo(f"  {printable(line)}", err=True)
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -264,8 +264,9 @@ def _versions(lineage: Path) -> list[int]:
 
 def _sweep(lineage: Path, shown: Path | None) -> None:
     """Remove what a killed or failed publisher left: half a version, a link, or a whole version that was never shown."""
-    last = int(shown.name) if shown and shown.name.isdigit() else 0
-    never_shown = {str(number) for number in _versions(lineage) if number > last}
+    # Without a link nothing tells which versions were shown: then they all stay.
+    last = int(shown.name) if shown and shown.name.isdigit() else None
+    never_shown = {str(number) for number in _versions(lineage) if last is not None and number > last}
     for entry in os.listdir(lineage):
         if entry == ".current" or entry.startswith(".new-") or entry in never_shown:
             _remove(lineage / entry)

@@ -17,7 +17,7 @@ from acme_middleware.stores.memory import MemoryStore
 TTL = 300.0
 
 
-def dry_run(issuer: Issuer, names: Sequence[str], *, name: str | None = None) -> list[str]:
+def dry_run(issuer: Issuer, names: Sequence[str], *, name: str | None = None, drop_names: bool = False) -> list[str]:
     """
     Try the options, the stores, the way from each public name to the store, and, where the CA has one, its staging twin.
 
@@ -31,6 +31,7 @@ def dry_run(issuer: Issuer, names: Sequence[str], *, name: str | None = None) ->
     wanted = identifier_names.identifiers(names)
     lineage = identifier_names.lineage(name, wanted)
     profile = identifier_names.check_profile(wanted, issuer.authority, issuer.options.profile)
+    issuer.refuse_lost_names(wanted, lineage, drop_names=drop_names)
     issuer.try_out(lineage)
     done = ["the options; both stores, written and read back"]
     if isinstance(issuer.challenges, ChallengeStore) and issuer.options.self_check != "skip":

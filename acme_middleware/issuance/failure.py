@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from acme_middleware._text import printable
 from acme_middleware.challenge import PREFIX
 from acme_middleware.errors import ValidationFailed
 from acme_middleware.issuance.self_check import Finding
@@ -80,8 +81,7 @@ def _fetches(challenges: ChallengeSource, token: str) -> list[Fetch] | None:
 
 
 def _line(label: str, text: str) -> str:
-    # What clients call themselves reaches a terminal here.
-    return f"{label:<{LABEL_WIDTH}}" + "".join(c if c.isprintable() else "?" for c in text)
+    return f"{label:<{LABEL_WIDTH}}{printable(text)}"
 
 
 def _host(name: str) -> str:

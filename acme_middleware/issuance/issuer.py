@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
 from acme_middleware import authorities, clock, events
 from acme_middleware.authorities import Authority
@@ -37,8 +38,7 @@ class Action(Enum):
     BY_ANOTHER = "issued by another process"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """
     The end of a run that went well.
 
@@ -187,18 +187,28 @@ class Issuer:
         """Refuse what would take from a good certificate: names that it has, or the trust of browsers."""
         if record is None or clock.now() >= record.not_after:
             return
+        self._refuse_dropping(wanted, record, drop_names=drop_names)
+        if record.trusted and not self.authority.trusted:
+            raise ConfigurationError(
+                f"a certificate of {self.authority.title} would replace {record.name}'s, which is from {record.ca}",
+                hint="pass --dry-run to only try, or --name to make another certificate beside it",
+                option="ca",
+            )
+
+    def refuse_lost_names(self, wanted: Sequence[Identifier], lineage: str, *, drop_names: bool) -> None:
+        """Refuse, as :meth:`issue` does, to leave out names that the certificate has, unless that is agreed to."""
+        record = RenewalRecord.read(self.store, renewal_key(lineage))
+        if record is not None and clock.now() < record.not_after:
+            self._refuse_dropping(wanted, record, drop_names=drop_names)
+
+    @staticmethod
+    def _refuse_dropping(wanted: Sequence[Identifier], record: RenewalRecord, *, drop_names: bool) -> None:
         dropped = [name for name in record.names if name not in {entry.value for entry in wanted}]
         if dropped and not drop_names:
             raise ConfigurationError(
                 f"the certificate {record.name} is also for {', '.join(dropped)}, which would be dropped",
                 hint="name them too, pass --drop-names to drop them, or --name to make another certificate",
                 option="drop_names",
-            )
-        if record.trusted and not self.authority.trusted:
-            raise ConfigurationError(
-                f"a certificate of {self.authority.title} would replace {record.name}'s, which browsers trust",
-                hint="pass --dry-run to only try, or --name to make another certificate beside it",
-                option="ca",
             )
 
     def try_out(self, lineage: str) -> None:

@@ -15,7 +15,7 @@ from acme_middleware.protocol.identifier import Identifier
 # RFC 1123 section 2.1, in lower case: letters, digits and inner hyphens.
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 LONGEST_NAME = 253
-LINEAGE = re.compile(r"[^/\x00-\x20\x7f\\]{1,253}")
+LINEAGE = re.compile(r"[^/:*\x00-\x20\x7f\\]{1,253}")
 
 
 def identifiers(names: Sequence[str]) -> tuple[Identifier, ...]:
@@ -83,10 +83,11 @@ def lineage(name: str | None, wanted: Sequence[Identifier]) -> str:
     """
     if name is None:
         return wanted[0].value
-    if not LINEAGE.fullmatch(name) or name.startswith("."):
+    # What an address or a wildcard becomes as a folder must not be another certificate's name.
+    if not LINEAGE.fullmatch(name) or name.startswith((".", "_.")):
         raise ConfigurationError(
             f"--name {name!r} cannot be the name of a certificate",
-            hint="it becomes a folder: no slash, no white space, no leading dot",
+            hint="it becomes a folder: no slash, colon, asterisk or white space, no dot at its beginning",
             option="name",
         )
     return name

@@ -8,6 +8,7 @@ store before the step that needs them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from cryptography import x509
@@ -121,6 +122,7 @@ class Ordering:
                 order,
                 self.challenges,
                 self.options,
+                wanted=wanted,
                 lineage=self.lineage,
                 emit=self.emit,
                 still_ours=self.still_ours,
@@ -130,7 +132,9 @@ class Ordering:
             self.still_ours()
             order = self._finalize(order, certificate.request(key, wanted))
         if order.status not in ("valid", "invalid"):
-            order = acme_order.wait_for_order(self.network, order.url, while_in=("processing", "ready"))
+            order = acme_order.wait_for_order(
+                self.network, order.url, while_in=("processing", "ready"), first=acme_order.FIRST_POLL_OF_CERTIFICATE
+            )
         if order.status != "valid" or not order.certificate:
             self.store.delete(order_key(self.lineage))
             said = "; ".join(order.problem.lines()) if order.problem else "it gave no reason"
@@ -243,7 +247,8 @@ class Ordering:
         shared = previous is not None and not set(previous.names).isdisjoint(entry.value for entry in wanted)
         # A CA takes it only from the account that ordered the old one, and for a name that both have (RFC 9773 section 5).
         if previous is not None and shared and self.directory.renewal_info and previous.account_url == account_url:
-            replaces = renewal_info.certificate_id(x509.load_pem_x509_certificate(previous.cert_pem.encode()))
+            with suppress(UnexpectedAnswer):  # it has no authority key identifier, so it has no id to name it by
+                replaces = renewal_info.certificate_id(x509.load_pem_x509_certificate(previous.cert_pem.encode()))
         try:
             return acme_order.new_order(self.network, self.directory, wanted, profile=profile, replaces=replaces)
         except CARefused as error:

@@ -173,5 +173,5 @@ def _restore(annotation: str, value: Any) -> Any:
     if annotation.startswith("RenewalWindow") and value is not None:
         return RenewalWindow(**{entry.name: _restore(str(entry.type), value[entry.name]) for entry in fields(RenewalWindow)})
     if annotation in ("str", "bool") and type(value).__name__ != annotation:
-        raise ValueError(f"{value!r} is no {annotation}")
+        raise ValueError(f"a {type(value).__name__} stands where a {annotation} should")  # not the value: it may be a key
     return value

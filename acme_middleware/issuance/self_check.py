@@ -12,23 +12,26 @@ import http.client
 import re
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
 from acme_middleware import __version__
+from acme_middleware._text import printable
 from acme_middleware.challenge import PREFIX
 
 PER_ADDRESS = 5.0
 REDIRECTS = 10
 FOLLOWED = {301, 302, 307, 308}
 LARGEST_PAGE = 1 << 16
-LONGEST_LINE = 200
+LONGEST_URL = 200
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """
     What one name gave.
 
@@ -53,8 +56,8 @@ def check(name: str, token: str, key_authorization: str, *, via: str | None = No
     """
     try:
         addresses = _addresses(name, via)
-    except OSError as error:
-        return Finding(silent=f"{name} does not resolve here ({error.strerror or error})")
+    except (OSError, UnicodeError) as error:
+        return Finding(silent=f"{via or name} does not resolve here ({getattr(error, 'strerror', None) or error})")
     with ThreadPoolExecutor(len(addresses)) as pool:
         findings = list(pool.map(lambda address: _check_address(name, address, token, key_authorization, via), addresses))
     return Finding(
@@ -81,6 +84,8 @@ def _check_address(name: str, address: tuple[str, int], token: str, key_authoriz
         try:
             response, body = _get(url, address, deadline)
         except http.client.HTTPException as error:
+            if time.monotonic() >= deadline:
+                return Finding(silent=f"no answer from {at}: nothing complete within {PER_ADDRESS:.0f} s")
             return Finding(wrong=f"{at} answered {url} with something that is no HTTP: {type(error).__name__}")
         except OSError as error:
             return Finding(silent=f"no answer from {at}: {error.strerror or error or type(error).__name__}")
@@ -92,18 +97,17 @@ def _check_address(name: str, address: tuple[str, int], token: str, key_authoriz
             parts = urlsplit(target)
             port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
             if port not in (80, 443) or not parts.hostname:
-                return Finding(
-                    wrong=f"{at} redirects to {_short(target)}, where a CA does not go (http or https, port 80 or 443)"
-                )
+                shown = printable(target, LONGEST_URL)
+                return Finding(wrong=f"{at} redirects to {shown}, where a CA does not go (only to ports 80 and 443)")
             if via is not None and parts.scheme == "https":
-                return Finding(wrong=f"{at} answered {response.status}, a redirect to {_short(target)}")
+                return Finding(wrong=f"{at} answered {response.status}, a redirect to {printable(target, LONGEST_URL)}")
             if via is None:
                 address = _addresses(parts.hostname, None, port)[0]
         except (OSError, ValueError) as error:
-            return Finding(wrong=f"{at} redirects to {_short(target)}, which leads nowhere ({error})")
+            return Finding(wrong=f"{at} redirects to {printable(target, LONGEST_URL)}, which leads nowhere ({error})")
         url = target
     else:
-        return Finding(wrong=f"{at} redirects more than {REDIRECTS} times, in the end to {_short(url)}")
+        return Finding(wrong=f"{at} redirects more than {REDIRECTS} times, in the end to {printable(url, LONGEST_URL)}")
     if response.status == 200 and body.rstrip(b" \t\r\n") == key_authorization.encode():
         return Finding(served=True)
     return Finding(wrong=f"{at} answered {_describe(response, body)}")
@@ -111,7 +115,7 @@ def _check_address(name: str, address: tuple[str, int], token: str, key_authoriz
 
 def _get(url: str, address: tuple[str, int], deadline: float) -> tuple[http.client.HTTPResponse, bytes]:
     parts = urlsplit(url)
-    with _connect(parts.scheme, parts.hostname, address, deadline) as connection:
+    with _connect(parts.scheme, parts.hostname, address, deadline) as connection, _ended_at(deadline, connection):
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         connection.sendall(
             f"GET {target or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nUser-Agent: acme-middleware/{__version__} self-check\r\n"
@@ -120,9 +124,8 @@ def _get(url: str, address: tuple[str, int], deadline: float) -> tuple[http.clie
         response = http.client.HTTPResponse(connection)
         response.begin()
         body = b""
-        # A byte a second would keep every single read within its time limit, so the limit is set anew for what is left.
         while len(body) < LARGEST_PAGE:
-            connection.settimeout(_left(deadline))
+            _left(deadline)
             part = response.read1(LARGEST_PAGE - len(body))
             if not part:
                 break
@@ -145,6 +148,23 @@ def _connect(scheme: str, host: str | None, address: tuple[str, int], deadline: 
         raise
 
 
+@contextmanager
+def _ended_at(deadline: float, connection: socket.socket) -> Iterator[None]:
+    """End a connection at a moment, however busy it is: a byte a second keeps every single read within its time limit."""
+
+    def end() -> None:
+        with suppress(OSError):  # it has ended already
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(_left(deadline), end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
@@ -160,10 +180,6 @@ def _describe(response: http.client.HTTPResponse, body: bytes) -> str:
     server = response.headers.get("Server", "")
     about = "; ".join(filter(None, [kind, f'"{shown}"' if shown else "", f"Server: {server}" if server else ""]))
     size = f"{len(body):,}" if len(body) < LARGEST_PAGE else f"more than {LARGEST_PAGE:,}"
-    return _short(
+    return printable(
         f"{response.status}, a page of {size} bytes ({about})" if body else f"{response.status}, an empty page ({about})"
     )
-
-
-def _short(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:LONGEST_LINE])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from acme_middleware import events
 from acme_middleware.challenge import is_token
@@ -16,6 +16,7 @@ from acme_middleware.errors import CARefused, ConfigurationError, ValidationFail
 from acme_middleware.issuance import failure
 from acme_middleware.issuance.self_check import Finding, check
 from acme_middleware.options import Options
+from acme_middleware.protocol.identifier import Identifier
 from acme_middleware.protocol.network import Network
 from acme_middleware.protocol.order import (
     Authorization,
@@ -32,8 +33,7 @@ TYPE = "http-01"
 PARALLEL_CHECKS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class _Pending:
+class _Pending(NamedTuple):
     """A name that the CA has yet to validate, and what our store answers for it."""
 
     authorization: Authorization
@@ -51,6 +51,7 @@ def validate(
     challenges: ChallengeSource,
     options: Options,
     *,
+    wanted: Sequence[Identifier],
     lineage: str,
     emit: events.Listener,
     still_ours: Callable[[], None],
@@ -59,6 +60,7 @@ def validate(
     Have every pending authorization of an order validated.
 
     Args:
+        wanted: What was ordered; an authorization for anything else is refused.
         lineage: The certificate's name, for events.
         still_ours: Raises LeaseLost if another process has taken over; called before the CA is told anything.
 
@@ -70,8 +72,29 @@ def validate(
         CAUnreachable, CARefused, UnexpectedAnswer: as the protocol does.
     """
     authorizations = [fetch_authorization(network, url) for url in order.authorizations]
+    strangers = [entry for entry in authorizations if entry.identifier not in wanted]
+    if strangers:
+        # The name goes into a request of our own, and into what a person reads.
+        raise unexpected("the CA's order has an authorization for a name that was not ordered", url=strangers[0].url)
     try:
-        return _validate(network, order, authorizations, challenges, options, lineage, emit, still_ours)
+        # Only what is pending needs an answer: a valid authorization may be old, and list other types than ours.
+        pending = [_choose(network, entry) for entry in authorizations if entry.status == "pending"]
+        refused = [entry for entry in authorizations if entry.status not in ("pending", "valid")]
+        if refused:
+            raise failure.by_ca([(entry, "") for entry in refused], order, challenges)
+        for entry in pending:
+            _present(challenges, entry)
+            emit(events.Presented(name=lineage, identifier=entry.name))
+        _self_check(pending, options, lineage, emit)
+        for entry in pending:
+            still_ours()
+            say_ready(network, entry.authorization, entry.challenge)
+        order = wait_for_order(network, order.url, while_in=("pending",))
+        if order.status == "invalid":
+            raise _failed(network, order, pending, challenges)
+        for entry in pending:
+            emit(events.Validated(name=lineage, identifier=entry.name, fetches=_count(challenges, entry)))
+        return order
     finally:
         # All of the order's tokens, those of names that are valid by now too: a run that was killed may have left them.
         _remove_tokens(authorizations, challenges)
@@ -93,36 +116,6 @@ def _remove_tokens(authorizations: Sequence[Authorization], challenges: Challeng
             challenge = authorization.challenge(TYPE)
             if challenge is not None and is_token(challenge.token):
                 challenges.remove(challenge.token)
-
-
-def _validate(
-    network: Network,
-    order: Order,
-    authorizations: Sequence[Authorization],
-    challenges: ChallengeSource,
-    options: Options,
-    lineage: str,
-    emit: events.Listener,
-    still_ours: Callable[[], None],
-) -> Order:
-    # Only what is pending needs an answer: a valid authorization may be old, and list other types than ours.
-    pending = [_choose(network, entry) for entry in authorizations if entry.status == "pending"]
-    refused = [entry for entry in authorizations if entry.status not in ("pending", "valid")]
-    if refused:
-        raise failure.by_ca([(entry, "") for entry in refused], order, challenges)
-    for entry in pending:
-        _present(challenges, entry)
-        emit(events.Presented(name=lineage, identifier=entry.name))
-    _self_check(pending, options, lineage, emit)
-    for entry in pending:
-        still_ours()
-        say_ready(network, entry.authorization, entry.challenge)
-    order = wait_for_order(network, order.url, while_in=("pending",))
-    if order.status == "invalid":
-        raise _failed(network, order, pending, challenges)
-    for entry in pending:
-        emit(events.Validated(name=lineage, identifier=entry.name, fetches=_count(challenges, entry)))
-    return order
 
 
 def _choose(network: Network, authorization: Authorization) -> _Pending:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from acme_middleware import clock
 from acme_middleware.errors import CARefused, ConfigurationError, UnexpectedAnswer
 from acme_middleware.protocol.network import Network
 
 
-@dataclass(frozen=True, slots=True)
-class Directory:
+class Directory(NamedTuple):
     """
     What the directory said.
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Identifier:
+class Identifier(NamedTuple):
     """``type`` is "dns" (RFC 8555 section 7.1.4), with an A-label as its value, or "ip" (RFC 8738)."""
 
     type: str

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from josepy.b64 import b64encode
 
@@ -24,13 +23,14 @@ ORDER_STATUSES = {"pending", "ready", "processing", "valid", "invalid"}
 AUTHORIZATION_STATUSES = {"pending", "valid", "invalid", "deactivated", "expired", "revoked"}
 
 FIRST_POLL, POLL_FACTOR, LONGEST_POLL = 0.02, 2.0, 5.0
+FIRST_POLL_OF_CERTIFICATE = 0.01
+"""A CA that signs at once has done so in a few milliseconds; for a validation it must at least reach us and come back."""
 LONGEST_RETRY_AFTER = 60.0
 PATIENCE = 180.0
 """Seconds to wait for a validation or for a certificate before the run ends; the order is kept, and the next run resumes it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Challenge:
+class Challenge(NamedTuple):
     """One way to validate an identifier. ``token`` is "" where the type has none, ``status`` where the CA did not say."""
 
     type: str
@@ -40,8 +40,7 @@ class Challenge:
     problem: Problem | None
 
 
-@dataclass(frozen=True, slots=True)
-class Authorization:
+class Authorization(NamedTuple):
     """What the CA knows of one identifier, and how it may be shown to be ours."""
 
     url: str
@@ -59,8 +58,7 @@ class Authorization:
         return next((challenge.problem for challenge in self.challenges if challenge.problem), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """An order, as the CA last described it."""
 
     url: str
@@ -87,7 +85,7 @@ def new_order(
     # Not idempotent: a second request may make a second order and count against the limits.
     reply = network.post(directory.new_order, request)
     # Its body first: a proxy's page shall be told as that, and not as an order that has no URL.
-    return replace(_order(reply, ""), url=reply.location)
+    return _order(reply, "")._replace(url=reply.location)
 
 
 def fetch_order(network: Network, url: str) -> Order:
@@ -138,7 +136,9 @@ def say_ready(network: Network, authorization: Authorization, challenge: Challen
             raise
 
 
-def wait_for_order(network: Network, url: str, *, while_in: Sequence[str], patience: float = PATIENCE) -> Order:
+def wait_for_order(
+    network: Network, url: str, *, while_in: Sequence[str], first: float = FIRST_POLL, patience: float = PATIENCE
+) -> Order:
     """
     Poll an order until its status is none of ``while_in``.
 
@@ -149,7 +149,7 @@ def wait_for_order(network: Network, url: str, *, while_in: Sequence[str], patie
         CAUnreachable: the status did not change within ``patience`` seconds.
     """
     deadline = time.monotonic() + patience
-    backing_off, wait = FIRST_POLL, FIRST_POLL
+    backing_off = wait = first
     while True:
         time.sleep(max(0.0, min(wait, deadline - time.monotonic())))
         reply = network.post_as_get(url)

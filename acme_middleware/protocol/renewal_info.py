@@ -7,8 +7,8 @@ The library's own version accepts inverted windows, drops the explanation and mi
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from cryptography import x509
 
@@ -20,8 +20,7 @@ from acme_middleware.protocol.network import Network
 SOONEST, DEFAULT, LATEST = timedelta(minutes=1), timedelta(hours=6), timedelta(hours=24)
 
 
-@dataclass(frozen=True, slots=True)
-class RenewalInfo:
+class RenewalInfo(NamedTuple):
     """
     The CA's suggestion.
 
@@ -85,6 +84,6 @@ def _time(value: object) -> datetime | None:
     """RFC 3339, whose times always have an offset; one without is no time."""
     try:
         when = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
+        return when.astimezone(UTC) if when is not None and when.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return when.astimezone(UTC) if when is not None and when.tzinfo is not None else None

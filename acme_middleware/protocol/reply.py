@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urljoin
 
 from requests.utils import parse_header_links
 
 from acme_middleware import clock
+from acme_middleware._text import printable
 from acme_middleware.errors import CARefused, Problem, UnexpectedAnswer
 
 ERROR_PREFIX = "urn:ietf:params:acme:error:"
-LONGEST_TEXT = 2000
 
 NOTHING_LOST = "nothing was lost: run the same command again later"
 
@@ -30,8 +29,7 @@ def unexpected(message: str, *, url: str) -> UnexpectedAnswer:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """A reply of the CA, read to its end."""
 
     url: str
@@ -136,11 +134,6 @@ def problem_from(document: object, *, is_sub: bool = False) -> Problem:
     )
 
 
-def printable(value: object) -> str:
-    """The CA's words, fit for terminals and logs: no control characters, no end of line, no megabyte."""
-    return "".join(c if c.isprintable() else " " for c in str(value)[:LONGEST_TEXT])
-
-
 def _joined(base: str, url: str) -> str:
     try:
         return urljoin(base, url)
@@ -151,6 +144,6 @@ def _joined(base: str, url: str) -> str:
 def _http_date(value: str) -> datetime | None:
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter beyond the years that datetime has
         return None
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)

@@ -182,7 +182,7 @@ def _folder(url: str) -> str:
             f"{url!r} names a host, {host!r}: only this machine's own folders can be opened",
             hint=f"with three slashes it is a path from the root: {scheme}:///{host}/{path}".rstrip("/"),
         )
-    path = unquote(rest.removeprefix("//"))
+    path = os.path.expanduser(unquote(rest.removeprefix("//")))
     if os.name == "nt":
         path = path.removeprefix("/") if re.match(r"/[A-Za-z]:", path) else path
     if not path or "\0" in path:

@@ -155,7 +155,8 @@ class DirectoryStore:
             names = os.listdir(self.path)
         except FileNotFoundError:
             return []
-        return [name for name in names if name.startswith(kind) and KIND.fullmatch(name) and name not in PUBLIC]
+        kinds = [name for name in names if name.startswith(kind) and KIND.fullmatch(name) and name not in PUBLIC]
+        return [name for name in kinds if (self.path / name).is_dir()]
 
     def _find(self, prefix: str) -> Iterator[tuple[str, str]]:
         """The keys and paths of the records in every folder where keys with the prefix may be."""
