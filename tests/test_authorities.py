@@ -21,11 +21,20 @@ def test_url_gets_an_id_of_its_own_that_fits_a_key() -> None:
     assert one.trusted
 
 
-@pytest.mark.parametrize("wrong", ["letsencript", "ftp://ca.example/", "https://", "acme-v02.api.letsencrypt.org", ""])
+@pytest.mark.parametrize(
+    "wrong",
+    ["letsencript", "ftp://ca.example/", "https://", "acme-v02.api.letsencrypt.org", "", "https://[::1/d", "https://h:99999/d"],
+)
 def test_what_is_no_ca_is_refused_and_the_names_are_listed(wrong: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         find(wrong)
     assert all(name in refused.value.hint for name in AUTHORITIES)
+
+
+def test_password_in_the_url_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        find("https://user:secret@ca.example/directory")
+    assert "secret" not in f"{refused.value} {refused.value.hint}"
 
 
 def test_misspelt_name_is_corrected() -> None:

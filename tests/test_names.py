@@ -90,7 +90,9 @@ def test_lineage_is_the_first_name_unless_given() -> None:
     assert lineage("shop", wanted) == "shop"
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "../x", ".hidden", "a b", "a\nb", "a\\b", "x" * 254])
+@pytest.mark.parametrize(
+    "name", ["", "a/b", "../x", ".hidden", "a b", "a\nb", "a\\b", "x" * 254, "2001:db8::1", "*.a.example", "_.a.example"]
+)
 def test_lineage_that_could_not_be_a_folder_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="--name"):
         lineage(name, identifiers(["a.example"]))

@@ -104,6 +104,13 @@ def test_new_order_is_never_sent_twice_after_a_fault() -> None:
         assert server.asked("POST", "/new-order") == 1
 
 
+def test_ca_that_gives_no_nonce_for_an_error_is_asked_four_times_in_all() -> None:
+    with scripted(lambda *_: None) as server:
+        with pytest.raises(CAUnreachable):
+            network(server).post_as_get(server.url + "/x")
+        assert len(server.requests) == 4
+
+
 def test_repeating_ends() -> None:
     with scripted(lambda *_: None) as server:
         with pytest.raises(CAUnreachable) as unreachable:
@@ -186,6 +193,7 @@ def reply(**headers: str) -> Reply:
         pytest.param({"Retry_After": "Tuesday"}, None, id="a word"),
         pytest.param({"Retry_After": "-5"}, None, id="a negative number"),
         pytest.param({"Retry_After": "Tue, 99 Nov 2026 12:02:00 GMT"}, None, id="a date that is none"),
+        pytest.param({"Retry_After": "Fri, 31 Dec 9999 23:59:59 -2359"}, None, id="a date beyond all years"),
         pytest.param({}, None, id="nothing"),
     ],
 )

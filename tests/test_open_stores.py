@@ -176,3 +176,9 @@ def test_added_schemes_are_listed_and_a_broken_one_names_its_package(opener, thi
     with pytest.raises(StoreMisconfigured, match="broken: cannot be loaded: No module named 'their_missing'") as caught:
         opener("broken:")
     assert "their_missing" in caught.value.hint
+
+
+def test_home_folder_is_the_same_for_state_and_tokens(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_store("file:~/acme").path == tmp_path / "acme"
+    assert open_challenges("file:~/acme").root == tmp_path / "acme" / "challenges"

@@ -393,3 +393,12 @@ def test_a_publisher_that_hangs_is_reported_in_time(tmp_path, pairs, monkeypatch
     with _files.exclusive(tmp_path / ".lock"), pytest.raises(PublishFailed, match="another process holds the lock"):
         publish(tmp_path, NAME, lambda: pairs[1])
     assert publish(tmp_path, NAME, lambda: pairs[1]).changed
+
+
+def test_versions_stay_when_the_link_is_gone_and_the_next_one_is_shown(tmp_path, pairs):
+    for pems in pairs[:3]:
+        publish(tmp_path, NAME, lambda pems=pems: pems)
+    (tmp_path / NAME / "current").unlink()
+    published = publish(tmp_path, NAME, lambda: pairs[3])
+    assert published.directory.name == "4"
+    assert sorted(path.name for path in (tmp_path / NAME).iterdir()) == ["1", "2", "3", "4", "current"]

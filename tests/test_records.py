@@ -89,6 +89,13 @@ def test_damaged_record_is_named(value: bytes) -> None:
         AccountRecord.decode("account/x/default", value, "v")
 
 
+def test_damaged_record_does_not_show_the_key_that_it_may_hold() -> None:
+    value = json.dumps({"schema": 1, "directory": "d", "key_pem": ["-----BEGIN PRIVATE KEY-----"]}).encode()
+    with pytest.raises(StoreMisconfigured, match="a list stands where a str should") as damaged:
+        AccountRecord.decode("account/x/default", value, "v")
+    assert "BEGIN" not in str(damaged.value)
+
+
 def test_naive_time_is_refused() -> None:
     document = json.dumps({"schema": 1, "name": "a", "not_after": "2026-11-24T12:00:00"}).encode()
     with pytest.raises(StoreMisconfigured, match="no time zone"):

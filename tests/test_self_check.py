@@ -83,8 +83,8 @@ def test_name_that_does_not_resolve_is_no_answer() -> None:
 
 
 @contextmanager
-def dripping(part: bytes) -> Iterator[int]:
-    """A server that sends ``part`` twenty times a second for ever."""
+def dripping(part: bytes, begin: bytes) -> Iterator[int]:
+    """A server that sends ``begin``, then ``part`` twenty times a second for ever."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         ended = threading.Event()
 
@@ -92,7 +92,7 @@ def dripping(part: bytes) -> Iterator[int]:
             connection, _ = server.accept()
             with connection:
                 try:
-                    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" if part.isalpha() else b"")
+                    connection.sendall(begin)
                     while not ended.wait(0.05):
                         connection.sendall(part)
                 except OSError:
@@ -105,8 +105,16 @@ def dripping(part: bytes) -> Iterator[int]:
         thread.join()
 
 
-def test_server_that_drips_is_given_up_after_five_seconds() -> None:
-    with dripping(b"x") as port:
+@pytest.mark.parametrize(
+    ("part", "begin"),
+    [
+        pytest.param(b"x", b"HTTP/1.1 200 OK\r\n\r\n", id="a body that never ends"),
+        pytest.param(b"X-A: b\r\n", b"HTTP/1.1 200 OK\r\n", id="headers that never end"),
+        pytest.param(b"x", b"", id="a status line that never ends"),
+    ],
+)
+def test_server_that_drips_is_given_up_after_five_seconds(part: bytes, begin: bytes) -> None:
+    with dripping(part, begin) as port:
         began = time.monotonic()
         finding = check("example.com", TOKEN, ANSWER, via=f"127.0.0.1:{port}")
         assert time.monotonic() - began < 7
@@ -117,6 +125,10 @@ def test_server_that_drips_is_given_up_after_five_seconds() -> None:
 def test_answer_of_control_characters_cannot_reach_the_terminal() -> None:
     finding = look((404, {"Server": "x\x1b[2J"}, b"<title>\x1b[31m\x07</title>"))
     assert finding.wrong.isprintable()
+
+
+def test_via_that_is_no_host_is_no_answer() -> None:
+    assert "does not resolve" in check("example.com", TOKEN, ANSWER, via="a..b:80").silent
 
 
 @pytest.mark.parametrize("family", ["127.0.0.1", "[::1]"])
