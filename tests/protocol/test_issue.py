@@ -368,7 +368,7 @@ def test_staging_never_replaces_a_trusted_certificate(site: Site, monkeypatch: p
     name = fresh()
     site.issue(name, ca="trusted-ca")
     before = site.snapshot()
-    with pytest.raises(ConfigurationError, match="which browsers trust") as refused:
+    with pytest.raises(ConfigurationError, match="which is from trusted-ca") as refused:
         site.issue(name, ca="staging-ca", force=True)
     assert refused.value.exit_code == 2
     assert "--dry-run" in refused.value.hint
