@@ -23,12 +23,14 @@ class Gate:
     """A site that holds every fetch of a token until it is opened, of the CA or of the self-check."""
 
     def __init__(self, site: Site, *, holds: str) -> None:
-        self.app, self.holds = site_app(site.given["store"]), holds
+        self.app, self.holds, self.site = site_app(site.given["store"]), holds, site
         self.held, self.open = threading.Event(), threading.Event()
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         who = "self-check" if "self-check" in environ.get("HTTP_USER_AGENT", "") else "CA"
-        if who == self.holds:
+        # A late fetch for the test before this one may come to this port as well: its token is not this site's.
+        ours = self.held.is_set() or environ["PATH_INFO"].rpartition("/")[2] in self.site.tokens()
+        if who == self.holds and ours:
             self.held.set()
             self.open.wait(20)
         return self.app(environ, start_response)
