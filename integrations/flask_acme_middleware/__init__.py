@@ -1,0 +1,1 @@
+"""ACME challenges for flask apps."""
