@@ -20,6 +20,7 @@ from pebble_server import Pebble
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
+PACKAGES = "acme-tiny certbot curl faketime git lego nginx openssl wrk"
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -90,15 +91,13 @@ class TestSetup:
         refused = self.setup(checkout, "test")
         assert (refused.returncode, refused.stdout) == (2, "")
         assert refused.stderr.splitlines() == [
-            "setup: missing: acme-tiny certbot curl faketime git lego openssl. "
-            "Run as root: apt-get install --no-install-recommends -y acme-tiny certbot curl faketime git lego openssl"
+            f"setup: missing: {PACKAGES}. Run as root: apt-get install --no-install-recommends -y {PACKAGES}"
         ]
 
     def test_elsewhere_than_on_debian_the_programs_are_named(self, checkout: Path) -> None:
         refused = self.setup(checkout, "test")
         assert (refused.returncode, refused.stdout) == (2, "")
-        names = "acme-tiny certbot curl faketime git lego openssl"
-        assert refused.stderr == f"setup: missing (by their Debian names): {names}. Install them and try again\n"
+        assert refused.stderr == f"setup: missing (by their Debian names): {PACKAGES}. Install them and try again\n"
 
     def test_an_old_python_is_refused(self, checkout: Path) -> None:
         self.provide(checkout, "openssl", "exit 0")
