@@ -1,1 +1,9 @@
-"""ACME challenges for tornado apps."""
+"""
+ACME challenges for Tornado: answered before the app's host rules, redirects and routes.
+
+    HTTPServer(AcmeRouter(app, store="file:///var/lib/acme-middleware"), xheaders=True)
+"""
+
+from tornado_acme_middleware.router import AcmeRouter
+
+__all__ = ["AcmeRouter"]
