@@ -5,6 +5,8 @@ Answer ACME challenges: what every adapter calls, whatever its framework.
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import time
 from typing import TYPE_CHECKING, cast
 
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Responder"]
 
 AGENT_KEPT = 200
+UNKNOWN_EVERY = 60.0
+"""Seconds between two lines about unknown tokens: the path is public, and bots ask for many."""
+
+ADDRESS_SHOWN, TOKEN_SHOWN = 64, 160
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +79,7 @@ class Responder:
         if token is None:
             return None
         outcome = None if token == challenge.MALFORMED else self._lookup.fetch(token)
-        return self._answer(method, token, outcome, address, agent)
+        return self._answer(method, path, token, outcome, address, agent)
 
     async def respond_async(self, method: str, path: str, *, address: str = "", agent: str = "") -> Answer | None:
         """As :meth:`respond`, on an asyncio or trio event loop, which it does not block."""
@@ -81,15 +87,16 @@ class Responder:
         if token is None:
             return None
         outcome = None if token == challenge.MALFORMED else await self._lookup.fetch_async(token)
-        return self._answer(method, token, outcome, address, agent)
+        return self._answer(method, path, token, outcome, address, agent)
 
-    def _answer(self, method: str, token: str, outcome: Outcome, address: str, agent: str) -> Answer | None:
+    def _answer(self, method: str, path: str, token: str, outcome: Outcome, address: str, agent: str) -> Answer | None:
         if outcome is None:
+            _unknown().count(token, path, address, passed=self._on_unknown == "pass")
             return challenge.not_found(method) if self._on_unknown == "404" else None
         if outcome is DOWN:
             return challenge.unavailable(method)
         # %r: the User-Agent is the client's own text, and must not draw lines of its own into a log.
-        logger.info("answered challenge %s for %s (%.200r)", token, address or "an unknown address", agent)
+        logger.info("answered challenge %s for %s (%.200r)", token, _shown(address), agent)
         if self._fetch_log is not None:
             self._log_fetch(self._fetch_log, token, address, agent[:AGENT_KEPT])
         return challenge.found(method, outcome)
@@ -114,3 +121,60 @@ class Responder:
         if not self._fetch_log_failed:
             self._fetch_log_failed = True
             logger.warning("fetches of challenges are not recorded (said once): %s", reason)
+
+
+class _Unknown:
+    """
+    Counts fetches of unknown tokens, and says how many there were: at once for the first, then once a minute at most.
+
+    No timer: a count is said by the fetch that comes when its minute is over.
+    """
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._lock = threading.Lock()
+        self._fetches = self._malformed = 0
+        self._since = 0.0
+        self._said_at = float("-inf")
+        self._latest: tuple[str, str] | None = None
+
+    def count(self, token: str, path: str, address: str, *, passed: bool) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._since = self._since if self._fetches else now
+            self._fetches += 1
+            self._malformed += not token
+            if token:  # what a CA may have asked for is not hidden by what bots try
+                self._latest = token, address
+            if now - self._said_at < UNKNOWN_EVERY:
+                return
+            fetches, malformed, latest = self._fetches, self._malformed, self._latest
+            seconds, self._said_at = now - self._since, now
+            self._fetches = self._malformed = 0
+            self._latest = None
+        what = "1 fetch of an unknown token" if fetches == 1 else f"{fetches} fetches of unknown tokens in {seconds:.0f} s"
+        if malformed:
+            what += f", {malformed} malformed"
+        # Never the text of a malformed one as it is: it could draw lines of its own into a log, or command a terminal.
+        shown, asker = latest or (ascii(path[len(challenge.PREFIX) :][:TOKEN_SHOWN])[:TOKEN_SHOWN], address)
+        after = "passed on to the app, where another ACME client may answer" if passed else "answered 404"
+        logger.warning("%s; the latest%s, %s, from %s; %s", what, " token" if latest else "", shown, _shown(asker), after)
+
+
+_unknown_here: _Unknown | None = None
+
+
+def _unknown() -> _Unknown:
+    """The count of this process, however many responders it has: a fork must not share it, nor a lock that is held."""
+    global _unknown_here  # noqa: PLW0603
+    if _unknown_here is None or _unknown_here.pid != os.getpid():
+        _unknown_here = _Unknown()
+    return _unknown_here
+
+
+def _shown(address: str) -> str:
+    """A client's address for the log. Behind a trusted proxy it may come from a header: any text at all."""
+    if not address:
+        return "an unknown address"
+    plain = len(address) <= ADDRESS_SHOWN and address.isascii() and address.isprintable()
+    return address if plain else ascii(address[:ADDRESS_SHOWN])

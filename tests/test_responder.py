@@ -1,6 +1,8 @@
 """What the adapters get for a request, by both ways in: the answer, the app's turn, and what is logged."""
 
 import logging
+import subprocess
+import sys
 import threading
 import time
 
@@ -8,6 +10,7 @@ import anyio
 import pytest
 
 from acme_middleware import lookup
+from acme_middleware import responder as responder_module
 from acme_middleware.challenge import PREFIX
 from acme_middleware.errors import ConfigurationError, StoreMisconfigured
 from acme_middleware.responder import Responder
@@ -126,12 +129,132 @@ def test_an_answer_is_logged_as_information_with_who_asked(respond, blocking, ca
     assert len(message) < 300
 
 
-def test_bots_leave_nothing_in_the_log(respond, caplog):
+def test_an_address_from_a_header_draws_no_lines_into_the_log(respond, caplog):
+    caplog.set_level(logging.INFO)
+    respond(Responder(Counting(blocking=False)), "GET", PREFIX + "token", address="192.0.2.7\nERROR forged \x1b[2J" + "x" * 500)
+    (message,) = [record.getMessage() for record in caplog.records if record.name == LOGGER]
+    assert message.startswith("answered challenge token for '192.0.2.7\\nERROR forged \\x1b[2Jxxx")
+    assert message.isprintable()
+    assert len(message) < 200
+
+
+PASSED = "; passed on to the app, where another ACME client may answer"
+
+
+@pytest.fixture
+def said(caplog, monkeypatch):
+    """The lines about unknown tokens since the last call, in a process that has had none before."""
+    monkeypatch.setattr(responder_module, "_unknown_here", None)
     caplog.set_level(logging.DEBUG)
+
+    def lines():
+        found = [record for record in caplog.records if record.name.startswith("acme_middleware")]
+        caplog.clear()
+        assert {(record.name, record.levelname) for record in found} <= {(LOGGER, "WARNING")}
+        return [record.getMessage() for record in found]
+
+    return lines
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self):
+            return self.now
+
+        time = staticmethod(time.time)
+
+    clock = Clock()
+    monkeypatch.setattr(responder_module, "time", clock)
+    return clock
+
+
+@both_kinds
+def test_the_first_unknown_token_is_said_at_once(respond, blocking, said, clock):
+    respond(Responder(Counting(blocking=blocking)), "GET", PREFIX + "unknown", address="192.0.2.7")
+    assert said() == ["1 fetch of an unknown token; the latest token, unknown, from 192.0.2.7" + PASSED]
+
+
+def test_what_is_answered_404_is_said_to_be(respond, said, clock):
+    respond(Responder(Counting(blocking=False), on_unknown="404"), "HEAD", PREFIX + "unknown")
+    assert said() == ["1 fetch of an unknown token; the latest token, unknown, from an unknown address; answered 404"]
+
+
+def test_bots_draw_one_line_a_minute_with_a_count_into_the_log(respond, said, clock):
+    first, second = Responder(MemoryChallengeStore()), Responder(MemoryChallengeStore())
+    for number in range(480):
+        clock.now += 0.125
+        respond(first if number % 2 else second, "GET", f"{PREFIX}bot{number}", address="192.0.2.8")
+    assert said() == ["1 fetch of an unknown token; the latest token, bot0, from 192.0.2.8" + PASSED]
+    clock.now += 0.125
+    respond(first, "GET", PREFIX + "wanted", address="192.0.2.7")
+    assert said() == ["480 fetches of unknown tokens in 60 s; the latest token, wanted, from 192.0.2.7" + PASSED]
+    for method, path in (("GET", PREFIX), ("POST", PREFIX + "unknown"), ("GET", "/")):
+        clock.now += 100
+        respond(first, method, path)
+    assert said() == []
+    respond(first, "GET", PREFIX + "later")
+    assert said() == ["1 fetch of an unknown token; the latest token, later, from an unknown address" + PASSED]
+
+
+def test_malformed_ones_count_and_hide_no_token(respond, said, clock):
     responder = Responder(MemoryChallengeStore())
-    for rest in ("wp-login", "a" * 43, "../../etc/passwd", "x\x00", "%0d%0a"):
-        assert respond(responder, "GET", PREFIX + rest) is None
-    assert [record for record in caplog.records if record.name.startswith("acme_middleware")] == []
+    respond(responder, "GET", PREFIX + "wp-login.php", address="192.0.2.8")
+    assert said() == ["1 fetch of an unknown token, 1 malformed; the latest, 'wp-login.php', from 192.0.2.8" + PASSED]
+    for rest in ("../x", "wanted", "../y"):
+        respond(responder, "GET", PREFIX + rest, address="192.0.2.7" if rest == "wanted" else "192.0.2.8")
+    clock.now += 61
+    respond(responder, "GET", PREFIX + "../z", address="192.0.2.8")
+    assert said() == ["4 fetches of unknown tokens in 61 s, 3 malformed; the latest token, wanted, from 192.0.2.7" + PASSED]
+
+
+@pytest.mark.parametrize(
+    "rest", ["x\nERROR forged", "\x1b[2J", "\x00", "\u202egnp.exe", "\udcff", "\xe9" * 50_000, "'\r\n" * 1000]
+)
+def test_a_malformed_tokens_text_is_harmless_in_the_log(respond, said, clock, rest):
+    respond(Responder(MemoryChallengeStore()), "GET", PREFIX + rest, address="192.0.2.8")
+    (line,) = said()
+    assert line.isprintable()
+    assert line.isascii()
+    assert len(line) < 350
+
+
+def test_threads_draw_one_line_together_and_none_is_lost(said, clock):
+    responder = Responder(MemoryChallengeStore())
+
+    def bot():
+        for _ in range(500):
+            responder.respond("GET", PREFIX + "unknown")
+
+    threads = [threading.Thread(target=bot) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(said()) == 1
+    clock.now += 60
+    responder.respond("GET", PREFIX + "unknown")
+    assert said()[0].startswith("4000 fetches of unknown tokens in 60 s;")
+
+
+def test_a_child_of_a_fork_counts_for_itself():
+    # In a process of its own: forking this one, with the threads of other tests, is what Python 3.12 warns about.
+    script = """
+import os, sys
+from acme_middleware import responder
+made = responder.Responder("memory:")
+made.respond("GET", "/.well-known/acme-challenge/unknown")
+responder._unknown()._lock.acquire()  # the worst moment to fork in
+child = os.fork()
+if not child:
+    made.respond("GET", "/.well-known/acme-challenge/childs")
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=True, timeout=30, capture_output=True, text=True)
+    assert [line.split(",")[1] for line in done.stderr.splitlines()] == [" unknown", " childs"]
 
 
 @both_kinds
