@@ -51,8 +51,8 @@ def _seconds(value: Any) -> float:
 
 
 def _store(value: Any) -> Any:
-    """A URL, or an object that is a store already (from Python and Django settings)."""
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
+    """A URL, or from Python's own settings a folder's Path or an object that is a store already: open_store() takes all."""
+    return value
 
 
 def _one_of(*choices: str) -> Callable[[Any], str]:

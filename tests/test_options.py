@@ -11,6 +11,7 @@ import pytest
 
 from acme_middleware import options
 from acme_middleware.errors import ConfigurationError
+from acme_middleware.stores import open_challenges, open_store
 
 
 def test_first_layer_that_sets_an_option_wins() -> None:
@@ -40,6 +41,13 @@ def test_false_in_a_higher_layer_beats_true_below() -> None:
 def test_paths_are_accepted_as_paths_and_as_text() -> None:
     assert options.read(("setting", {"publish_dir": Path("/x")})).publish_dir == Path("/x")
     assert options.read(("setting", {"publish_dir": "/x"})).publish_dir == Path("/x")
+
+
+def test_a_store_may_be_given_by_the_path_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder, 100%"
+    read = options.read(("setting", {"store": folder, "challenge_store": folder}))
+    assert open_store(read.store).path == folder  # type: ignore[attr-defined]
+    assert str(open_challenges(read.challenge_store).root) == str(folder / "challenges")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
