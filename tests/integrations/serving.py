@@ -15,9 +15,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+
+import local_ports
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
@@ -31,9 +33,10 @@ class Server:
     port: int
     process: subprocess.Popen[bytes]
     logfile: Path
+    address: str = "127.0.0.1"
 
     def log(self) -> str:
-        return self.logfile.read_text()
+        return self.logfile.read_text(errors="replace")
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ def uvicorn(application: str, *options: str, env: Mapping[str, str] | None = Non
 
 
 @contextmanager
-def serve(command: list[str], *, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+def serve(
+    command: list[str], *, env: Mapping[str, str] | None = None, address: str = "127.0.0.1", inherit: bool = True
+) -> Iterator[Server]:
     """
     Run a server for the length of a with block; it is up when the block begins.
 
@@ -70,28 +75,36 @@ def serve(command: list[str], *, env: Mapping[str, str] | None = None) -> Iterat
 
     Args:
         command: Its argument list; ``{fd}`` stands for the number of the listening socket, ``{port}`` for its port.
+        address: Where it listens: ``127.0.0.1`` or ``::1``.
+        inherit: False for a server that takes no socket: it is to listen on ``{port}``, which is reserved for it.
         env: Added to this process's environment. PYTHONPATH has the project, ``integrations`` and this folder.
     """
     paths = [str(PROJECT), str(PROJECT / "integrations"), str(HERE), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **(env or {})}
-    with tempfile.TemporaryDirectory() as folder:
-        logfile = Path(folder, "log")
-        with socket.create_server(("127.0.0.1", 0), backlog=256) as listener, logfile.open("wb") as log:
-            port = listener.getsockname()[1]
+    with ExitStack() as stack:
+        logfile = Path(stack.enter_context(tempfile.TemporaryDirectory()), "log")
+        with _listener(address) if inherit else nullcontext() as listener, logfile.open("wb") as log:
+            port = listener.getsockname()[1] if listener else stack.enter_context(local_ports.reserve())[0]
+            fds = [listener.fileno()] if listener else []
             process = subprocess.Popen(
-                [part.format(fd=listener.fileno(), port=port) for part in command],
+                [part.format(fd=fds[0] if fds else None, port=port) for part in command],
                 env=environment,
-                pass_fds=[listener.fileno()],
+                pass_fds=fds,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        server = Server(port, process, logfile)
+        server = Server(port, process, logfile, address)
         try:
             _wait_until_up(server)
             yield server
         finally:
             _stop(process)
+
+
+def _listener(address: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.create_server((address, 0), family=family, backlog=256)
 
 
 def _wait_until_up(server: Server) -> None:
@@ -118,8 +131,8 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def raw_request(server: Server | int, data: bytes, *, limit: float = 10.0) -> Reply:
     """Send these bytes over a new connection and read one reply. Raises OSError where none comes within ``limit`` seconds."""
-    port = server if isinstance(server, int) else server.port
-    with socket.create_connection(("127.0.0.1", port), timeout=limit) as connection:
+    address = ("127.0.0.1", server) if isinstance(server, int) else (server.address, server.port)
+    with socket.create_connection(address, timeout=limit) as connection:
         connection.sendall(data)
         received = b""
         while b"\r\n\r\n" not in received:
