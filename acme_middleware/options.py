@@ -57,10 +57,11 @@ def _store(value: Any) -> Any:
 
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
-        if value not in choices:
-            near = difflib.get_close_matches(str(value), choices, n=1)
+        word = str(value)  # a setting may have the number 404
+        if word not in choices:
+            near = difflib.get_close_matches(word, choices, n=1)
             raise ValueError(f"takes one of {', '.join(choices)}" + (f"; did you mean {near[0]}?" if near else ""))
-        return str(value)
+        return word
 
     parse.choices = choices  # type: ignore[attr-defined]
     return parse

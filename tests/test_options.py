@@ -43,6 +43,10 @@ def test_paths_are_accepted_as_paths_and_as_text() -> None:
     assert options.read(("setting", {"publish_dir": "/x"})).publish_dir == Path("/x")
 
 
+def test_a_choice_that_is_a_number_may_be_given_as_one() -> None:
+    assert options.read(("setting", {"on_unknown": 404})).on_unknown == "404"
+
+
 def test_a_store_may_be_given_by_the_path_of_its_folder(tmp_path: Path) -> None:
     folder = tmp_path / "a folder, 100%"
     read = options.read(("setting", {"store": folder, "challenge_store": folder}))
