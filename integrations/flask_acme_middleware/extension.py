@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from flask import Flask
 
@@ -89,5 +88,10 @@ class Registered:
             )
         self.configuration = Configuration(app.config, {"store": Path(app.instance_path, "acme")})
         options = self.configuration.options()
-        store: Any = options.challenge_store or options.store
-        self.middleware = AcmeMiddleware(app.wsgi_app, store=store, on_unknown=options.on_unknown)
+        setting, store = "ACME_CHALLENGE_STORE", options.challenge_store
+        if store is None:
+            setting, store = "ACME_STORE", options.store
+        try:
+            self.middleware = AcmeMiddleware(app.wsgi_app, store=store, on_unknown=options.on_unknown)
+        except StoreMisconfigured as error:
+            raise StoreMisconfigured(f"{setting}: {error}", hint=error.hint, **error.facts) from None
