@@ -1,0 +1,32 @@
+"""Settings of a Django site with everything that stands between a CA and a token; its pages are in walled_django_urls."""
+
+from __future__ import annotations
+
+import os
+
+from walls import HOST
+
+SECRET_KEY = "of the tests"
+ALLOWED_HOSTS = [HOST]
+USE_TZ = True
+ROOT_URLCONF = "walled_django_urls"
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["WALLED_DATABASE"]}}
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"]
+LOGIN_URL = "/login"
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+PREPEND_WWW = True
+APPEND_SLASH = True
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = True
+SECURE_HSTS_SECONDS = 3600
+
+MIDDLEWARE = [
+    "walled_django_urls.mark",
+    "django.middleware.gzip.GZipMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+]
