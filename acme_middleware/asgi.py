@@ -5,6 +5,7 @@ ACME challenges for any ASGI 3 app.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from acme_middleware.challenge import PREFIX
@@ -62,9 +63,13 @@ class AcmeMiddleware:
         if answer is None:
             await self.app(scope, receive, send)
             return
-        headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.start", "status": answer.status, "headers": list(_encoded(answer.headers))})
         await send({"type": "http.response.body", "body": answer.body})
+
+
+@lru_cache(maxsize=16)  # one answer's headers differ from another's in the length
+def _encoded(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((name.lower().encode(), value.encode()) for name, value in headers)
 
 
 def _below_root(path: str, root: str) -> str:

@@ -95,8 +95,9 @@ class Responder:
             return challenge.not_found(method) if self._on_unknown == "404" else None
         if outcome is DOWN:
             return challenge.unavailable(method)
-        # %r: the User-Agent is the client's own text, and must not draw lines of its own into a log.
-        logger.info("answered challenge %s for %s (%.200r)", token, _shown(address), agent)
+        if logger.isEnabledFor(logging.INFO):
+            # %r: the User-Agent is the client's own text, and must not draw lines of its own into a log.
+            logger.info("answered challenge %s for %s (%.200r)", token, _shown(address), agent)
         if self._fetch_log is not None:
             self._log_fetch(self._fetch_log, token, address, agent[:AGENT_KEPT])
         return challenge.found(method, outcome)

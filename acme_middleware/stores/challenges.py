@@ -65,6 +65,7 @@ class WebrootChallengeStore:
         self._make_root = make_root
         self._folder = os.path.join(self._root, *PREFIX.strip("/").split("/"))
         self._prefix = self._folder + os.sep
+        self._expiry_prefix = self._prefix + EXPIRY
 
     def __repr__(self) -> str:
         return f"WebrootChallengeStore({self._root!r})"
@@ -123,7 +124,7 @@ class WebrootChallengeStore:
 
     def _expired(self, token: str) -> bool:
         try:
-            return os.lstat(f"{self._prefix}{EXPIRY}{token}").st_mtime <= time.time()
+            return os.lstat(self._expiry_prefix + token).st_mtime <= time.time()
         except FileNotFoundError:
             return False
 
@@ -170,7 +171,7 @@ class WebrootChallengeStore:
     def _remove_pair(self, token: str) -> None:
         # The token first, for the same reason that it is written last.
         _unlink(self._prefix + token)
-        _unlink(self._prefix + EXPIRY + token)
+        _unlink(self._expiry_prefix + token)
 
     def _write(self, name: str, content: bytes, *, expires: float | None = None) -> None:
         """Write a file so that nobody sees half of it: under a name that is no token, then renamed."""
