@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -314,9 +315,11 @@ def test_both_processes_answer_what_another_process_presents(surface):
         subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
         with ThreadPoolExecutor(10) as pool:
             tokens = list(pool.map(lambda _: get(server, PREFIX + "new").body, range(50)))
-            pages = list(pool.map(lambda _: get(server, "/", host="example.com", headers=HTTPS).body, range(50)))
+            pages, deadline = set(), time.monotonic() + 20
+            while len(pages) < 2 and time.monotonic() < deadline:  # which of them takes a connection is the kernel's to say
+                pages |= set(pool.map(lambda _: get(server, "/", host="example.com", headers=HTTPS).body, range(50)))
     assert set(tokens) == {b"new.t"}
-    assert len(set(pages)) == 2
+    assert len(pages) == 2
 
 
 def test_it_answers_over_ipv6(surface):
