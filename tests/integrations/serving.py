@@ -131,22 +131,32 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def raw_request(server: Server | int, data: bytes, *, limit: float = 10.0) -> Reply:
     """Send these bytes over a new connection and read one reply. Raises OSError where none comes within ``limit`` seconds."""
-    address = ("127.0.0.1", server) if isinstance(server, int) else (server.address, server.port)
-    with socket.create_connection(address, timeout=limit) as connection:
+    with connect(server, limit=limit) as connection:
         connection.sendall(data)
-        received = b""
-        while b"\r\n\r\n" not in received:
-            received += _more(connection, received)
-        head, _, body = received.partition(b"\r\n\r\n")
-        status, headers = _parse_head(head)
         # A HEAD's reply is read until the connection closes: a body that a server wrongly sends is seen.
-        length = None if data.startswith(b"HEAD ") else headers.get("content-length")
-        while length is None or len(body) < int(length[0]):
-            more = connection.recv(65536)
-            if not more:
-                break
-            body += more
-        return Reply(status, headers, body)
+        return read_reply(connection, to_the_end=data.startswith(b"HEAD "))
+
+
+def connect(server: Server | int, *, limit: float = 10.0) -> socket.socket:
+    """Open a connection; whatever waits on it raises TimeoutError after ``limit`` seconds."""
+    address = ("127.0.0.1", server) if isinstance(server, int) else (server.address, server.port)
+    return socket.create_connection(address, timeout=limit)
+
+
+def read_reply(connection: socket.socket, *, to_the_end: bool = False) -> Reply:
+    """Read one reply; ``to_the_end``: until the connection closes, whatever its Content-Length says."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += _more(connection, received)
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, headers = _parse_head(head)
+    length = None if to_the_end else headers.get("content-length")
+    while length is None or len(body) < int(length[0]):
+        more = connection.recv(65536)
+        if not more:
+            break
+        body += more
+    return Reply(status, headers, body)
 
 
 def _more(connection: socket.socket, received: bytes) -> bytes:
