@@ -146,7 +146,7 @@ HEADERS = [
 ROWS = {row.id: row for row in [*WALLS, *PATHS, *METHODS, *HEADERS]}
 
 
-def outcome(reply, answer, *, method="GET") -> str:
+def outcome(reply, answer, *, method="GET", outer=False) -> str:
     """
     Say which of the defined ways this is, or what is wrong with it.
 
@@ -154,6 +154,7 @@ def outcome(reply, answer, *, method="GET") -> str:
         reply: What came back; None: the connection was closed.
         answer: The body of our answer.
         method: The request's method.
+        outer: Whether an app that is not marked stands around the walled one: its 404 is an app's.
     """
     if reply is None:
         return REFUSED
@@ -165,6 +166,8 @@ def outcome(reply, answer, *, method="GET") -> str:
         )
     if answer in reply.body or status >= 500:
         return f"wrong: {told}"
+    if outer and status == 404:
+        return NOT_HERE
     if not marked:
         return REFUSED if status in (400, 404, 405, 414, 431, 501) else f"not the app's: {told}"
     if status == 200:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving import Server, serve
@@ -30,6 +30,7 @@ class Kind:
         nginx: Whether the requests come through nginx.
         refuses: The rows of requests that it answers with a 4xx of its own, or by closing: the app is not asked.
         only: The one framework that it is for.
+        env: More environment.
         sparingly: Not for every framework.
     """
 
@@ -41,17 +42,19 @@ class Kind:
     refuses: frozenset[str] = frozenset()
     only: str = ""
     sparingly: bool = False
+    env: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
     def run(self, target: str, env: dict[str, str], *, address: str = "127.0.0.1") -> Iterator[list[Server]]:
         """Run it for the length of a with block. Yields its servers; clients connect to the first."""
-        before, app, after = self.shown.rpartition("APP")
-        words = f"{before} {self.listen} {app}" if app and not after else f"{self.shown} {self.listen}"
-        program, *options = shlex.split(words.replace("APP", target))
+        program, *options = shlex.split(self.shown)
+        place = len(options) - 1 if options[-1].endswith("APP") else len(options)
+        options[place:place] = shlex.split(self.listen)
+        options = [option.replace("APP", target) for option in options]
         command = [sys.executable, *MODULES[program], *options]
         with ExitStack() as stack:
             inherit = "{fd}" in self.listen
-            servers = [stack.enter_context(serve(command, env=env, address=address, inherit=inherit))]
+            servers = [stack.enter_context(serve(command, env={**env, **self.env}, address=address, inherit=inherit))]
             if self.nginx:
                 servers.insert(0, stack.enter_context(_nginx(servers[0].port)))
             yield servers
@@ -128,8 +131,16 @@ SERVERS = [
     Kind("nginx, gunicorn", "wsgi", "gunicorn -w 2 APP", GUNICORN, nginx=True, refuses=NGINX_REFUSES),
     Kind("flask run", "wsgi", "flask --app APP run", "--port {port}", only="Flask"),
     Kind("manage.py runserver", "wsgi", "manage.py runserver", "--noreload {port}", only="Django, WSGI"),
-    Kind("uvicorn", "asgi", "uvicorn --workers 2 APP", "--fd {fd}"),
-    Kind("uvicorn --root-path", "asgi", "uvicorn --root-path /api APP", "--fd {fd}"),
+    Kind(
+        "manage.py runserver, daphne",
+        "asgi",
+        "manage.py runserver",
+        "--noreload {port}",
+        only="Django, ASGI",
+        env={"WALLED_DAPHNE": "1"},
+    ),
+    Kind("uvicorn", "asgi", "uvicorn --workers 2 APP", "--fd {fd}", refuses=SMALL_LETTERS),
+    Kind("uvicorn --root-path", "asgi", "uvicorn --root-path /api APP", "--fd {fd}", refuses=SMALL_LETTERS),
     Kind("gunicorn, ASGI", "asgi", "gunicorn -w 2 -k asgi APP", GUNICORN, refuses=LONG | SMALL_LETTERS),
     Kind("hypercorn", "asgi", "hypercorn --workers 2 APP", "--bind fd://{fd}"),
     Kind("hypercorn --root-path", "asgi", "hypercorn --root-path /api APP", "--bind fd://{fd}", sparingly=True),
@@ -138,5 +149,5 @@ SERVERS = [
     Kind("nginx, uvicorn", "asgi", "uvicorn --workers 2 APP", "--fd {fd}", nginx=True, refuses=NGINX_REFUSES),
     Kind("Tornado, 2 processes", "tornado", "tornado_server.py APP", "{fd}"),
     Kind("nginx, Tornado", "tornado", "tornado_server.py APP", "{fd}", nginx=True, refuses=NGINX_REFUSES),
-    Kind("aiohttp", "aiohttp", "aiohttp_server.py APP", "{fd}", refuses=LONG),
+    Kind("aiohttp", "aiohttp", "aiohttp_server.py APP", "{fd}", refuses=LONG | SMALL_LETTERS),
 ]

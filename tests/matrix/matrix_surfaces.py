@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matrix_frameworks import FRAMEWORKS, MAIN, OTHER, Framework
+from matrix_requests import Row, outcome
 from matrix_servers import SERVERS, Kind
-from serving import PROJECT, Server
+from serving import PROJECT, Server, raw_request
 
 HERE = Path(__file__).resolve().parent
 AHEAD = 2
@@ -78,6 +79,14 @@ class Running:
     @property
     def base(self) -> str:
         return self.surface.framework.base
+
+    def ask(self, row: Row) -> str:
+        """Send a row, and say what came of it."""
+        try:
+            reply = raw_request(self.servers[0], row.bytes(self.base, self.token))
+        except ConnectionError:
+            reply = None
+        return outcome(reply, self.answer, method=row.method, outer=bool(self.base))
 
     def log(self) -> str:
         return "".join(server.log() for server in self.servers)

@@ -4,13 +4,18 @@ Every framework on every server that people run it with: each answers the CA, an
 A cell is a request, a framework and a server, and a test of its own.
 """
 
+import re
+from collections import Counter
+from contextlib import ExitStack
 
 import pytest
-from matrix_requests import REFUSED, ROWS, outcome
+from matrix_cells import BURST_ROW, LOG_ROW, UNSUPPORTED
+from matrix_requests import OURS, REFUSED, ROWS, outcome
 from matrix_surfaces import SURFACES, Fleet
-from serving import raw_request
+from serving import connect, read_reply
 
 BURST = 128
+TROUBLE = re.compile(r"Traceback|Exception|\b(ERROR|CRITICAL)\b|error:", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +40,34 @@ def running(request, fleet):
 @pytest.mark.parametrize("row", ROWS)
 def test_cell(running, row):
     row = ROWS[row]
-    expected = {REFUSED} if row.id in running.surface.server.refuses else row.expect
+    right = {REFUSED} if row.id in running.surface.server.refuses else row.expect
     for _ in range(row.times):
-        came = asked(running, row)
-        assert came in expected
+        came = running.ask(row)
+        assert_cell(running, row.id, came in right, f"{came}, and not {' or '.join(sorted(right))}")
 
 
-def asked(running, row):
-    sent = row.bytes(running.base, running.token)
-    try:
-        reply = raw_request(running.servers[0], sent)
-    except ConnectionError:
-        reply = None
-    return outcome(reply, running.answer, method=row.method)
+def test_burst(running):
+    replies = burst(running, BURST)
+    came = Counter(outcome(reply, running.answer) for reply in replies)
+    assert_cell(running, BURST_ROW, came == {OURS: BURST}, came)
+
+
+def test_log(running):
+    lines = [line for line in running.log().splitlines() if TROUBLE.search(line)]
+    assert_cell(running, LOG_ROW, not lines, running.log())
+
+
+def assert_cell(running, row, right, told):
+    """A cell that docs/servers.md lists as not supported must fail: else the list says too much."""
+    reason = UNSUPPORTED.get((running.surface.framework.id, running.surface.server.id, row))
+    assert right == (reason is None), told if reason is None else f"listed as not supported, and passes: {reason}"
+
+
+def burst(running, count):
+    """The token, asked for over this many connections that are all open at the same time."""
+    sent = ROWS["a token over http is answered exactly"].bytes(running.base, running.token)
+    with ExitStack() as stack:
+        connections = [stack.enter_context(connect(running.servers[0], limit=20)) for _ in range(count)]
+        for connection in connections:
+            connection.sendall(sent)
+        return [read_reply(connection) for connection in connections]

@@ -12,6 +12,9 @@ USE_TZ = True
 ROOT_URLCONF = "walled_django_urls"
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["WALLED_DATABASE"]}}
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"]
+if os.environ.get("WALLED_DAPHNE"):  # whose runserver serves ASGI
+    INSTALLED_APPS.insert(0, "daphne")
+    ASGI_APPLICATION = "django_asgi.application"
 LOGIN_URL = "/login"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 PREPEND_WWW = True
