@@ -21,10 +21,19 @@ def blocks(page, kind):
     return [textwrap.dedent(block) for block in re.findall(rf"^ *```{kind}\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)]
 
 
+def dialogues(page):
+    """The commands of its console blocks, each with what the page says that it prints."""
+    found = []
+    for block in blocks(page, "console"):
+        for entry in block.removeprefix("$ ").split("\n$ "):
+            command, _, output = entry.partition("\n")
+            found.append((command, output))
+    return found
+
+
 def commands(page):
-    """The commands of its console blocks: those that follow a prompt."""
-    lines = [line for block in blocks(page, "console") for line in block.splitlines()]
-    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    """The commands of its console blocks."""
+    return [command for command, _ in dialogues(page)]
 
 
 def steps(page):
@@ -40,13 +49,13 @@ class Folder:
     run at the same time. So is the place of state that only root may write to.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, **variables):
         self.path = Path(path)
         self.things = ExitStack()
         self.port, self.ca_port = self.things.enter_context(reserve(2))
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ACME_", "APP_"))}
         # The commands of a page are those of this Python's environment.
-        self.env = {**kept, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+        self.env = {**kept, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]), **variables}
 
     def __enter__(self):
         return self
