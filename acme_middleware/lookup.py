@@ -2,7 +2,8 @@
 Ask a challenge source without letting it take the web server down with it.
 
 A source in memory, or in one local file, is called where we are. One that may wait for a network is called in threads of our
-own, with a time limit: the event loop's default threads, and a WSGI server's workers, belong to the app.
+own, with a time limit: the event loop's default threads, and a WSGI server's workers, belong to the app. In between is one
+that may wait for a lock on a local file, for a limited time: on an event loop it needs a thread, elsewhere none.
 """
 
 from __future__ import annotations
@@ -51,12 +52,13 @@ class Lookup:
     where the parent used it.
 
     Args:
-        source: The challenge source. Its ``blocking`` decides where it is called.
+        source: The challenge source. Its ``blocking``, and ``brief`` where it has that, decide where it is called.
     """
 
     def __init__(self, source: ChallengeSource) -> None:
         self.source = source
         self._blocking = source.blocking
+        self._brief = bool(getattr(source, "brief", False))
         self._process: _Process | None = None
         self._logged_at = float("-inf")
 
@@ -64,6 +66,8 @@ class Lookup:
         """Return the key authorization, None for an unknown token, or DOWN. Waits; never raises for the source's failures."""
         if not self._blocking:
             return self._ask(token)
+        if self._brief:
+            return self._ask_here(token)
         future, joined = self._begin(token)
         outcome = self._wait(token, future)
         if outcome is None and joined:
@@ -137,6 +141,15 @@ class Lookup:
 
         process.pool.run(work)
         return future, False
+
+    def _ask_here(self, token: str) -> Outcome:
+        process = self._current()
+        if time.monotonic() < process.refuse_until:
+            return DOWN
+        outcome = self._ask(token)
+        if outcome is DOWN:
+            process.refuse()
+        return outcome
 
     def _ask(self, token: str) -> Outcome:
         try:

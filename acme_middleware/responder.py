@@ -26,6 +26,9 @@ AGENT_KEPT = 200
 UNKNOWN_EVERY = 60.0
 """Seconds between two lines about unknown tokens: the path is public, and bots ask for many."""
 
+HANDED_OVER_AGAIN = 60.0
+"""Seconds after which a token that was fetched as often as is recorded may be recorded again: it may be a new one by then."""
+
 ADDRESS_SHOWN, TOKEN_SHOWN = 64, 160
 
 logger = logging.getLogger(__name__)
@@ -61,6 +64,8 @@ class Responder:
         # What isinstance(..., FetchLog) looks for, without the 2 ms that importing FetchLog costs every web worker.
         self._fetch_log = cast("FetchLog", self._source) if hasattr(self._source, "log_fetch") else None
         self._fetch_log_failed = False
+        self._handed_over: dict[str, int] = {}
+        self._handed_over_until = float("-inf")
 
     def respond(self, method: str, path: str, *, address: str = "", agent: str = "") -> Answer | None:
         """
@@ -103,8 +108,16 @@ class Responder:
         return challenge.found(method, outcome)
 
     def _log_fetch(self, log: FetchLog, token: str, address: str, agent: str) -> None:
-        from acme_middleware.stores.base import Fetch
+        from acme_middleware.stores.base import FETCHES_KEPT, Fetch
 
+        # The store keeps the first ones only. Who fetches one token on and on shall not make it look for that each time.
+        now = time.monotonic()
+        if now >= self._handed_over_until:
+            self._handed_over, self._handed_over_until = {}, now + HANDED_OVER_AGAIN
+        count = self._handed_over.get(token, 0)
+        if count >= FETCHES_KEPT:
+            return
+        self._handed_over[token] = count + 1
         fetch = Fetch(time.time(), address, agent)
 
         def write() -> None:

@@ -24,7 +24,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
@@ -34,6 +36,9 @@ from background import Background, listens
 
 from acme_middleware.challenge import PREFIX, found
 from acme_middleware.stores import open_challenges
+
+if TYPE_CHECKING:
+    from acme_middleware.stores.base import ChallengeStore
 
 FULL = os.environ.get("SCALE", "full") != "ci"
 ROUNDS = 15 if FULL else 4
@@ -203,7 +208,7 @@ def gunicorn(app: str) -> list[str]:
 def prepare(folder: Path) -> list[Comparison]:
     """Write the apps, present the token wherever it is fetched from, and say what is compared."""
     store = f"file:{folder}/state"
-    open_challenges(store).present(TOKEN, ANSWER, ttl=3600)
+    cast("ChallengeStore", open_challenges(store)).present(TOKEN, ANSWER, ttl=3600)
     tokens = f"{folder}/state/challenges{PREFIX}"
     (folder / "plain.py").write_text(PLAIN.format(body=ANSWER.encode(), headers=HEADERS, store=store))
     (folder / "static.py").write_text(TORNADO.format(folder=tokens))
@@ -237,23 +242,23 @@ def running(sides: list[Side], folder: Path) -> Iterator[None]:
     """All servers, each having answered once: exactly, and ours and its double with the headers that they should have."""
     with ExitStack() as stack:
         ports = stack.enter_context(local_ports.reserve(len(sides)))
-        for number, (side, side.port) in enumerate(zip(sides, ports, strict=True)):
-            command = [sys.executable, *(word.format(port=side.port) for word in side.command)]
-            log = folder / f"{number}.log"
-            server = stack.enter_context(Background([*_core(0), *command], log=log, env=side.env, cwd=folder))
-            server.wait_until(lambda port=side.port: listens(port))
+        logs = [folder / f"{number}.log" for number in range(len(sides))]
+        for side, port, log in zip(sides, ports, logs, strict=True):
+            side.port = port
+            command = [*_core(0), sys.executable, *(word.format(port=port) for word in side.command)]
+            server = stack.enter_context(Background(command, log=log, env=side.env, cwd=folder))
+            server.wait_until(partial(listens, port))
             with urlopen(_url(side), timeout=10) as reply:
                 if (reply.status, reply.read()) != (200, ANSWER.encode()):
                     raise SystemExit(f"{side.name} gives another answer than it was told to")
-                if side.name.startswith(("ours", "hello")) and not set(HEADERS) <= {
-                    (k.title(), v) for k, v in reply.headers.items()
-                }:
-                    raise SystemExit(f"{side.name} sends other headers: {reply.headers.items()}")
+                sent = {(name.title(), value) for name, value in reply.headers.items()}
+                if side.name.startswith(("ours", "hello")) and not set(HEADERS) <= sent:
+                    raise SystemExit(f"{side.name} sends other headers: {sorted(sent)}")
         yield
-        for number, side in enumerate(sides):
-            log = (folder / f"{number}.log").read_text()
-            if "Traceback" in log or "ERROR" in log:
-                raise SystemExit(f"{side.name} wrote errors into its log:\n{log[-3000:]}")
+        for side, log in zip(sides, logs, strict=True):
+            said = log.read_text()
+            if "Traceback" in said or "ERROR" in said:
+                raise SystemExit(f"{side.name} wrote errors into its log:\n{said[-3000:]}")
 
 
 def measure(side: Side) -> float:
@@ -283,7 +288,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="answers-") as name:
         folder = Path(name)
         comparisons = prepare(folder)
-        sides = list({id(side): side for pair in comparisons for side in (pair.ours, pair.other)}.values())
+        sides = list({side.name: side for pair in comparisons for side in (pair.ours, pair.other)}.values())
         with running(sides, folder):
             for turn in range(ROUNDS + 1):
                 first = turn % len(sides)

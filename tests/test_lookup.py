@@ -82,6 +82,31 @@ def test_a_blocking_source_is_called_in_a_thread_of_our_own(fetch, source):
     assert all(thread.daemon for thread in source.threads)
 
 
+class Brief(Source):
+    """A source that may wait, for a short while only."""
+
+    brief = True
+
+
+def test_a_source_that_waits_briefly_needs_a_thread_on_an_event_loop_only(fetch, request):
+    source = Brief()
+    looker = Lookup(source)
+    assert fetch(looker, "token") == "token.thumbprint"
+    assert fetch(looker, "unknown") is None
+    on_a_loop = "sync" not in request.node.callspec.params.values()
+    assert (threading.current_thread() not in source.threads) is on_a_loop
+
+
+def test_a_source_that_waits_briefly_is_refused_at_once_after_a_failure_as_any_other(fetch, caplog):
+    source = Brief()
+    looker = Lookup(source)
+    assert [fetch(looker, f"down-{number}") for number in range(20)] == [DOWN] * 20
+    assert source.calls == ["down-0"]
+    assert len(warnings_of(caplog)) == 1
+    time.sleep(1.1)
+    assert fetch(looker, "token") == "token.thumbprint"
+
+
 def test_no_thread_is_started_before_the_first_fetch(source):
     before = threading.active_count()
     looker = Lookup(source)

@@ -14,6 +14,7 @@ from acme_middleware import responder as responder_module
 from acme_middleware.challenge import PREFIX
 from acme_middleware.errors import ConfigurationError, StoreMisconfigured
 from acme_middleware.responder import Responder
+from acme_middleware.stores.base import FETCHES_KEPT
 from acme_middleware.stores.memory import MemoryChallengeStore, shared_challenges
 
 LOGGER = "acme_middleware.responder"
@@ -269,6 +270,21 @@ def test_a_fetch_is_recorded_where_the_store_keeps_a_log(respond, blocking):
     assert (token, fetch.address, fetch.agent[:5], len(fetch.agent)) == ("token", "192.0.2.7", "a CAx", 200)
     assert before <= fetch.at <= time.time()
     assert (thread is threading.current_thread()) is not blocking
+
+
+@both_kinds
+def test_who_fetches_on_and_on_is_recorded_as_often_as_is_kept_and_no_more(respond, blocking, clock):
+    source = Counting(blocking=blocking)
+    responder = Responder(source)
+    for _ in range(FETCHES_KEPT + 30):
+        clock.now += 0.01
+        respond(responder, "GET", PREFIX + "token")
+    respond(responder, "GET", PREFIX + "other")
+    wait_for(lambda: source.fetches("other"))
+    assert (len(source.fetches("token")), len(source.fetches("other"))) == (FETCHES_KEPT, 1)
+    clock.now += 60
+    respond(responder, "GET", PREFIX + "token")
+    wait_for(lambda: len(source.fetches("token")) == FETCHES_KEPT + 1)
 
 
 @both_kinds

@@ -111,6 +111,18 @@ class FetchLog(Protocol):
 FETCHES_KEPT = 50
 
 
+class Brief(Protocol):
+    """
+    An optional power of a challenge store whose ``blocking`` is true.
+
+    Where ``brief`` is true, ``key_authorization`` waits for no network, and ends within two seconds by itself: it may wait for
+    a lock on a local file. A server without an event loop calls it where it is, without a thread of ours in between.
+    """
+
+    @property
+    def brief(self) -> bool: ...
+
+
 class Store(Protocol):
     """State that commands on every host share."""
 

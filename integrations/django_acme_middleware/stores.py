@@ -21,6 +21,7 @@ from django.db.models.functions import Now
 from acme_middleware.errors import AcmeMiddlewareError, Conflict, StoreMisconfigured, StoreUnavailable
 from acme_middleware.stores import base
 from acme_middleware.stores.base import FETCHES_KEPT, Expect, new_version, try_out
+from django_acme_middleware.local_reads import LocalReads
 
 try:
     from django_acme_middleware.models import MAX_ADDRESS, MAX_AGENT, Fetch, Record, Token
@@ -195,6 +196,10 @@ class _Clock(Now):
         return self.as_sql(compiler, connection, template="UTC_TIMESTAMP(6)", **context)
 
 
+PLACE = "?"
+"""Where the token goes in a statement that is kept; no token looks so."""
+
+
 def _valid(alias: str, token: str) -> models.QuerySet[Token]:
     return Token.objects.using(alias).filter(token=token, expires__gt=_Clock())
 
@@ -212,9 +217,38 @@ class DjangoChallengeStore(_Database):
 
     blocking = True
 
+    def __init__(self, alias: str = "") -> None:
+        super().__init__(alias)
+        self._reads = LocalReads()
+        self._statements: dict[str, tuple[str, tuple[Any, ...]]] = {}
+
+    @property
+    def brief(self) -> bool:
+        """Whether tokens are read from a file of this machine (:class:`acme_middleware.stores.base.Brief`)."""
+        connection: Any = connections[self.database]
+        return connection.vendor == "sqlite" and not connection.is_in_memory_db()
+
     def key_authorization(self, token: str) -> str | None:
-        with self._use() as alias:
-            return _valid(alias, token).values_list("key_authorization", flat=True).first()
+        connection = connections[self.database]
+        if connection.in_atomic_block or not self.brief:  # what a transaction has written is seen inside of it only
+            with self._use() as alias:
+                return self._look_up(connections[alias], token)
+        try:
+            with self._reads.like(connection) as ours:
+                return self._look_up(ours, token)
+        except Error as error:
+            raise _translated(error, connection) from error
+
+    def _look_up(self, connection: BaseDatabaseWrapper, token: str) -> str | None:
+        alias = connection.alias
+        if alias not in self._statements:  # compiling it takes longer than running it
+            query = _valid(alias, PLACE).values_list("key_authorization").query
+            self._statements[alias] = query.get_compiler(connection=connection).as_sql()
+        sql, parameters = self._statements[alias]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [token if value == PLACE else value for value in parameters])
+            row = cursor.fetchone()
+        return row[0] if row else None
 
     def present(self, token: str, key_authorization: str, *, ttl: float) -> None:
         with self._use(writing="a token") as alias:
