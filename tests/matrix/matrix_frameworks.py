@@ -27,7 +27,7 @@ class Framework:
         code: The module that a server imports: where the walled app comes from, then the one line.
         base: What stands before every path.
         application: What servers run: a name in the module, or of another module.
-        django_store: Whether tokens are in the site's database, the default in Django, and the code names no store.
+        own_store: Whether the code names no store, since it has a default: the site's database in Django.
         env: More environment.
     """
 
@@ -36,7 +36,7 @@ class Framework:
     code: str
     base: str = ""
     application: str = "application"
-    django_store: bool = False
+    own_store: bool = False
     env: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -47,10 +47,20 @@ class Framework:
     def target(self) -> str:
         return self.application if ":" in self.application else f"{self.module}:{self.application}"
 
-    def write(self, folder: Path, store: str) -> None:
-        """Write the module, with another store than the documented one: a Python expression."""
-        assert self.code.count(SHOWN_STORE) == int(not self.django_store)
-        (folder / f"{self.module}.py").write_text(self.code.replace(SHOWN_STORE, store))
+    def write(self, folder: Path, store: str, *, everywhere: bool = False) -> None:
+        """
+        Write the module.
+
+        Args:
+            folder: Where servers find it.
+            store: A Python expression, in place of the store that the page names.
+            everywhere: Whether it also takes the place of a default.
+        """
+        assert self.code.count(SHOWN_STORE) == int(not self.own_store)
+        code = self.code.replace(SHOWN_STORE, store)
+        if self.own_store and everywhere:
+            code += f"ACME_CHALLENGE_STORE = {store}\n"
+        (folder / f"{self.module}.py").write_text(code)
 
 
 def shown(heading: str) -> str:
@@ -93,7 +103,7 @@ FLASK = """\
 from flask_acme_middleware import Acme
 from walled_flask import app
 
-app.config["ACME_STORE"] = "file:///var/lib/acme-middleware"
+app.config["ACME_CHALLENGE_STORE"] = "file:///var/lib/acme-middleware"
 Acme(app)
 """
 
@@ -121,7 +131,7 @@ app.router.add_route("*", r"/{rest:[\\s\\S]*}", page)
 """
 
 ANY_APP = "from walled_plain import {kind} as app"
-SITE = {"django_store": True, "env": {"DJANGO_SETTINGS_MODULE": "site_django_wsgi"}}
+SITE = {"own_store": True, "env": {"DJANGO_SETTINGS_MODULE": "site_django_wsgi"}}
 WRAPPED = {"DJANGO_SETTINGS_MODULE": "walled_django"}
 
 MAIN = [

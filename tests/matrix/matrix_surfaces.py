@@ -21,7 +21,6 @@ from matrix_servers import SERVERS, Kind
 from serving import PROJECT, Server, raw_request
 
 HERE = Path(__file__).resolve().parent
-AHEAD = 2
 
 # The frameworks that have a page of their own are run by every server of their kind, any other by two.
 PAIRS = {
@@ -66,6 +65,35 @@ def _surfaces():
 SURFACES = {surface.id: surface for surface in _surfaces()}
 
 
+# Each framework with a page of its own behind a store that fails, and each kind of server.
+FAULTY = [
+    "plain WSGI, on gunicorn gthread",
+    "Django, WSGI, on gunicorn sync",
+    "Flask, on waitress",
+    "Flask, on granian, WSGI",
+    "plain ASGI, on hypercorn",
+    "Django, ASGI, on daphne",
+    "Starlette, on granian",
+    "Starlette, on gunicorn, ASGI",
+    "FastAPI, on uvicorn",
+    "Tornado, on Tornado, 2 processes",
+    "aiohttp, on aiohttp",
+]
+
+
+# Each server that takes a listening socket.
+IPV6 = [
+    "Django, WSGI, on gunicorn sync",
+    "Flask, on gunicorn gthread",
+    "plain ASGI, on gunicorn, ASGI",
+    "plain ASGI, on hypercorn",
+    "plain ASGI, on daphne",
+    "Starlette, on uvicorn",
+    "Tornado, on Tornado, 2 processes",
+    "aiohttp, on aiohttp",
+]
+
+
 @dataclass
 class Running:
     """A surface that runs: its servers, clients connect to the first; the token that was presented, and its answer."""
@@ -99,21 +127,25 @@ class Fleet:
     Args:
         folder: An empty folder.
         surfaces: In the order in which they are asked for.
-        store: A Python expression for the store of every app that names one; empty: one in ``folder``.
+        ahead: How many are started ahead of the one that is asked for.
+        store: A Python expression for the store of every app; empty: a folder, or what is the framework's default, in which
+            a token is presented when an app is up.
     """
 
-    def __init__(self, folder: Path, surfaces: list[Surface], *, store: str = "", address: str = "127.0.0.1") -> None:
-        self.folder, self.surfaces, self.address = folder, surfaces, address
+    def __init__(
+        self, folder: Path, surfaces: list[Surface], *, ahead: int = 2, store: str = "", address: str = "127.0.0.1"
+    ) -> None:
+        self.surfaces, self.ahead, self.address = surfaces, ahead, address
+        self.calls = folder / "calls"
         self.url = f"file://{folder}/state"
-        self.env = {"WALLED_DATABASE": str(folder / "db.sqlite3"), "MATRIX_STORE": self.url}
+        self.env = {"WALLED_DATABASE": str(folder / "db.sqlite3"), "MATRIX_CALLS": str(self.calls)}
         self.paths = [str(folder), str(HERE / "apps")]
         for framework in FRAMEWORKS.values():
-            framework.write(folder, store or repr(self.url))
-        self._starters, self._stoppers = ThreadPoolExecutor(AHEAD), ThreadPoolExecutor(4)
+            framework.write(folder, store or repr(self.url), everywhere=bool(store))
+        self._starters, self._stoppers = ThreadPoolExecutor(2), ThreadPoolExecutor(4)
         self._started: dict[str, Future[Running]] = {}
         self._stacks: dict[str, ExitStack] = {}
-        self._presenter = Presenter(self.environment() | FRAMEWORKS["Django, WSGI"].env)
-        self.began = time.monotonic()
+        self._presenter = None if store else Presenter(self.environment() | FRAMEWORKS["Django, WSGI"].env)
 
     def environment(self) -> dict[str, str]:
         paths = [*self.paths, str(PROJECT), str(PROJECT / "integrations")]
@@ -122,7 +154,7 @@ class Fleet:
     def running(self, surface: Surface) -> Running:
         """Return it when it runs and its token is presented; those that come next are being started meanwhile."""
         place = self.surfaces.index(surface)
-        for coming in self.surfaces[place : place + 1 + AHEAD]:
+        for coming in self.surfaces[place : place + 1 + self.ahead]:
             if coming.id not in self._started:
                 self._started[coming.id] = self._starters.submit(self._start, coming)
         return self._started[surface.id].result()
@@ -137,16 +169,17 @@ class Fleet:
         for stack in self._stacks.values():
             self._stoppers.submit(stack.close)
         self._stoppers.shutdown()
-        self._presenter.close()
+        if self._presenter:
+            self._presenter.close()
 
     def _start(self, surface: Surface) -> Running:
         began = time.monotonic()
         stack = self._stacks[surface.id] = ExitStack()
         framework, env = surface.framework, self.environment()
         servers = stack.enter_context(surface.server.run(framework.target, {**framework.env, **env}, address=self.address))
-        token = secrets.token_urlsafe(32)
-        # By another process, and when the workers are up.
-        answer = self._presenter.present("django:" if framework.django_store else self.url, token)
+        token, answer = secrets.token_urlsafe(32), b""
+        if self._presenter:  # by another process, and when the workers are up
+            answer = self._presenter.present("django:" if framework.own_store else self.url, token)
         return Running(surface, servers, token, answer, time.monotonic() - began)
 
 

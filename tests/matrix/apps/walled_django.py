@@ -15,6 +15,12 @@ INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.
 if os.environ.get("WALLED_DAPHNE"):  # whose runserver serves ASGI
     INSTALLED_APPS.insert(0, "daphne")
     ASGI_APPLICATION = "django_asgi.application"
+# Django's documentation has it so: every bot would else draw an error with a traceback.
+LOGGING = {
+    "version": 1,
+    "handlers": {"null": {"class": "logging.NullHandler"}},
+    "loggers": {"django.security.DisallowedHost": {"handlers": ["null"], "propagate": False}},
+}
 LOGIN_URL = "/login"
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 PREPEND_WWW = True
