@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from serving import HERE, PROJECT, gunicorn, serve
+from serving import HERE, PROJECT, gunicorn, raw_request, serve
 from starlette_pages import Folder
 
 from acme_middleware.stores import open_challenges
@@ -13,6 +13,7 @@ from acme_middleware.stores import open_challenges
 PREFIX = "/.well-known/acme-challenge/"
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 ANSWER = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
+FLASK = str(Path(sys.executable).with_name("flask"))
 PATHS = os.pathsep.join(map(str, [PROJECT, PROJECT / "integrations", HERE]))
 
 
@@ -33,7 +34,7 @@ class Site:
     def flask(self, *arguments, app=None, **variables):
         """Run a command of ``flask`` to its end; its output is text."""
         return subprocess.run(
-            [sys.executable, "-m", "flask", "--app", app or self.app, *map(str, arguments)],
+            [FLASK, "--app", app or self.app, *map(str, arguments)],
             env={**os.environ, "PYTHONPATH": PATHS, **self.env, **variables},
             cwd=self.folder,
             text=True,
@@ -59,7 +60,7 @@ class Site:
         return gunicorn(self.app, *options, env=self.env)
 
     def flask_run(self, *options):
-        command = [sys.executable, "-m", "flask", "--app", self.app, *options, "run", "--port", "{port}"]
+        command = [FLASK, "--app", self.app, *options, "run", "--port", "{port}"]
         return serve(command, env=self.env, inherit=False)
 
 
@@ -77,6 +78,7 @@ class TypedIn(Folder):
     def __init__(self, path):
         super().__init__(path)
         self.env = {name: value for name, value in self.env.items() if not name.startswith("FLASK_")}
+        self.env["PYTHONPATH"] = PATHS
 
     def here(self, text):
         written = {
@@ -87,6 +89,13 @@ class TypedIn(Folder):
         for said, meant in written.items():
             text = text.replace(said, meant)
         return super().here(text)
+
+    def log_in(self, password):
+        """Send the form of the example's login page."""
+        form = f"password={password}"
+        head = "POST /login HTTP/1.1\r\nHost: example.com\r\nX-Forwarded-Proto: https\r\nConnection: close\r\n"
+        kind = f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(form)}\r\n\r\n"
+        return raw_request(self.port, (head + kind + form).encode())
 
     @property
     def ca(self):

@@ -195,6 +195,7 @@ def test_one_acme_serves_two_apps_each_from_its_own_store(tmp_path):
 def test_unknown_tokens_are_404_by_option_and_nothing_else_is(tmp_path):
     site, serving = serve_by_gunicorn(tmp_path, "walled", ACME_ON_UNKNOWN="404")
     with serving as server:
+        site.requests()
         reply = get(server, PREFIX + "unknown", host="other.example")
         assert (reply.status, reply.body) == (404, b"unknown token\n")
         assert site.requests() == []
@@ -214,6 +215,7 @@ def test_a_webroot_that_another_client_writes_to_is_answered_from(tmp_path):
 def test_while_the_store_is_down_a_token_is_503_and_the_app_goes_on_without_asking_it(tmp_path):
     site = Site(tmp_path, "store_down")
     with site.gunicorn("--threads", "8") as server:
+        site.requests()
         start = time.monotonic()
         replies = [get(server, f"{PREFIX}token-{number}") for number in range(10)]
         assert time.monotonic() - start < 1
