@@ -14,7 +14,9 @@ PREFIX = "/.well-known/acme-challenge/"
 TOKEN = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA"
 ANSWER = f"{TOKEN}.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 FLASK = str(Path(sys.executable).with_name("flask"))
-PATHS = os.pathsep.join(map(str, [PROJECT, PROJECT / "integrations", HERE]))
+PATHS = os.pathsep.join(
+    filter(None, [str(PROJECT), str(PROJECT / "integrations"), str(HERE), os.environ.get("PYTHONPATH", "")])
+)
 
 
 class Site:
