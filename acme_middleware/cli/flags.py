@@ -40,11 +40,11 @@ def _flag(option: Any) -> Callable[[Command], Command]:
     shown = "" if default is None else f"  [{default:g}]" if isinstance(default, float) else f"  [{default}]"
     choices = getattr(option.metadata["parse"], "choices", None)
     # The table checks the value itself, so that flags and settings fail with the same words.
-    metavar = "|".join(choices) if choices else _METAVARS.get(option.name, "TEXT")
+    metavar = "|".join(choices) if choices else METAVARS.get(option.name, "TEXT")
     return click.option(name, metavar=metavar, help=f"{doc}.{shown}")
 
 
-_METAVARS = {
+METAVARS = {
     "store": "URL",
     "challenge_store": "URL",
     "ca": "NAME|URL",
