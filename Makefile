@@ -1,5 +1,5 @@
 # `make demo` and `make test` install what they need first: see tools/setup. ARGS go to the program that is run.
-.PHONY: demo test lowest lint types bench fresh clean
+.PHONY: demo test lowest lint types docs nox bench fresh clean
 .SILENT:
 
 demo:
@@ -24,6 +24,16 @@ types:
 	tools/setup test
 	PYTHONPATH=example_projects/django_site .venv/bin/mypy
 
+# The pages, in docs/_build: a warning, such as a link to nowhere, is an error.
+docs:
+	tools/setup test
+	.venv/bin/python -m sphinx -q -W --keep-going -n docs docs/_build $(ARGS)
+
+# Other versions of Python and Django, each framework absent in turn, the wheel alone, type checks of the public API: noxfile.py.
+nox:
+	tools/setup test
+	.venv/bin/python -m nox $(ARGS)
+
 bench:
 	tools/setup test
 	set -e; for benchmark in benchmarks/*.py; do echo "$$benchmark"; .venv/bin/python "$$benchmark" $(ARGS); done
@@ -33,5 +43,5 @@ fresh:
 	tools/fresh
 
 clean:
-	rm -rf .venv .venv-lowest .pebble .setup.lock dist build .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest .nox .pebble .setup.lock dist build docs/_build .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
