@@ -94,6 +94,7 @@ ALLOWED = {
     "errors.py": set(),
     "events.py": {"_text"},
     "_text.py": set(),
+    "_extras.py": set(),
     "options.py": {"errors"},
     "authorities.py": {"errors"},
     "lease.py": {"errors", "stores", "_holder"},

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiohttp import web
-from aiohttp.typedefs import Handler, Middleware
-
+from acme_middleware._extras import extra
 from acme_middleware.challenge import PREFIX
 from acme_middleware.responder import Responder
+
+with extra("aiohttp", "aiohttp"):
+    from aiohttp import web
+    from aiohttp.typedefs import Handler, Middleware
 
 if TYPE_CHECKING:
     from acme_middleware.stores.base import ChallengeSource

@@ -6,3 +6,8 @@ Django's side of acme-middleware: the middleware, stores in the site's own datab
 
 then ``manage.py migrate`` and ``manage.py issuecert example.com``.
 """
+
+from acme_middleware._extras import extra
+
+with extra("django", "django", "asgiref"):
+    import django  # noqa: F401  # so that it is missed here, whatever of this is imported first

@@ -12,6 +12,9 @@ Flask's side of acme-middleware: the extension, and its commands.
 then ``flask acme issue example.com``.
 """
 
-from flask_acme_middleware.extension import Acme
+from acme_middleware._extras import extra
+
+with extra("flask", "flask", "werkzeug"):
+    from flask_acme_middleware.extension import Acme
 
 __all__ = ["Acme"]

@@ -4,6 +4,9 @@ ACME challenges for Tornado: answered before the app's host rules, redirects and
     HTTPServer(AcmeRouter(app, store="file:///var/lib/acme-middleware"), xheaders=True)
 """
 
-from tornado_acme_middleware.router import AcmeRouter
+from acme_middleware._extras import extra
+
+with extra("tornado", "tornado"):
+    from tornado_acme_middleware.router import AcmeRouter
 
 __all__ = ["AcmeRouter"]
