@@ -71,15 +71,14 @@ FAULTY = [
     "Django, WSGI, on gunicorn sync",
     "Flask, on waitress",
     "Flask, on granian, WSGI",
-    "plain ASGI, on hypercorn",
-    "Django, ASGI, on daphne",
+    "plain ASGI, on daphne",
+    "Django, ASGI, on uvicorn",
     "Starlette, on granian",
     "Starlette, on gunicorn, ASGI",
-    "FastAPI, on uvicorn",
+    "FastAPI, on hypercorn",
     "Tornado, on Tornado, 2 processes",
     "aiohttp, on aiohttp",
 ]
-
 
 # Each server that takes a listening socket.
 IPV6 = [
