@@ -2,9 +2,8 @@
 A hundred thousand requests for each surface (SCALE=full: a million): no exception, no unexpected status, memory flat.
 
 They follow from a seed, which a failure prints with the bytes that were sent: FUZZ_SEED=... repeats a run, FUZZ_COUNT=...
-shortens it. Most are near the path of tokens. Those for plain ASGI, Starlette and Tornado go over real sockets, pipelined.
-gunicorn takes about two thousand a second, and Django and FastAPI under uvicorn not many more: of theirs ten thousand go over
-sockets, and the rest straight into the same app by its WSGI or ASGI interface, in a process of its own, at the same time.
+shortens it. Most are near the path of tokens. Those for plain ASGI and Tornado go over real sockets, pipelined. gunicorn takes
+about two thousand a second, and frameworks under uvicorn not many more: of theirs ten thousand go over sockets, and the rest straight into the same app by its WSGI or ASGI interface, in two processes at the same time.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fuzz_grammar import ANSWER, TOKEN, Request, requests
@@ -33,6 +33,11 @@ FULL = os.environ.get("SCALE") == "full"
 COUNT = int(os.environ.get("FUZZ_COUNT") or (1_000_000 if FULL else 100_000))
 SEED = os.environ.get("FUZZ_SEED") or str(random.SystemRandom().randrange(10**9))
 HERE = Path(__file__).resolve().parent
+
+LIMIT = 3600 if FULL else 600
+"""Seconds that a surface may take."""
+
+PIPED: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
 
 GROWTH = 4_000_000
 """Bytes that a process may be bigger at the end than after a quarter of its requests: 50 lost per request would be more."""
@@ -69,9 +74,10 @@ SURFACES = {
     "django_wsgi": Surface(0.1, frozenset({200}), pipelined=1),
     "django_asgi": Surface(0.1, frozenset({200})),
     "flask": Surface(0.1, ROUTED | {308}, pipelined=1),
-    "starlette": Surface(1.0, ROUTED | {307}),
+    "starlette": Surface(0.1, ROUTED | {307}),
     "fastapi": Surface(0.1, ROUTED | {307}),
-    "tornado": Surface(1.0, ROUTED | {304}),
+    # It takes any form's content type for a form, and answers conditional requests.
+    "tornado": Surface(1.0, ROUTED | {304, 400}),
 }
 
 
@@ -130,44 +136,31 @@ def test_a_hundred_thousand_hostile_requests_do_no_harm(name: str, env: dict[str
     seed = f"{SEED} {name}"
     sent = round(COUNT * surface.over_sockets)
     began = time.monotonic()
-    inside = None
-    if sent < COUNT:
-        command = [
-            sys.executable,
-            "-m",
-            "fuzz_inside",
-            name,
-            f"{seed} inside",
-            str(COUNT - sent),
-            *map(str, sorted(surface.app)),
-        ]
-        inside = subprocess.Popen(
-            command,
-            env={**os.environ, **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+    inside = []
     try:
+        for half in range(2 if sent < COUNT else 0):
+            count = (COUNT - sent) // 2
+            command = ["-m", "fuzz_inside", name, f"{seed} {half}", str(count), *map(str, sorted(surface.app))]
+            inside.append(subprocess.Popen([sys.executable, *command], env={**os.environ, **env}, **PIPED))
         with surface.start(name, env) as server:
             verdicts, grown = over_sockets(server, surface, seed, sent)
             log = server.log()
-        if inside is not None:
-            output, errors = inside.communicate(timeout=600)
-            assert inside.returncode == 0, errors[-5000:]
-            result = json.loads(output)
-            print(f"inside: {result}")
+        for process in inside:
+            output, errors = process.communicate(timeout=LIMIT)
+            assert process.returncode == 0, errors[-5000:]
+            print(f"inside: {output}")
             check_log(errors, time.monotonic() - began)
+            result = json.loads(output)
             assert result["wrong"] == []
             assert result["grown"] < GROWTH
     finally:
-        if inside is not None:
-            inside.kill()
-            inside.wait()
+        for process in inside:
+            process.kill()
+            process.wait()
     print(f"over sockets: {dict(verdicts.counts)}, grown by {grown}, {time.monotonic() - began:.0f} s")
     check_log(log, time.monotonic() - began)
     assert verdicts.wrong == []
     assert sum(verdicts.counts.values()) == sent
-    assert min(verdicts.counts.values()) > sent / 500, "a kind of outcome is hardly there: the requests have drifted"
+    assert verdicts.counts["answered"] > sent / 10
+    assert verdicts.counts["the app's"] > sent / 10
     assert grown < GROWTH
