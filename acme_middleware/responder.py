@@ -91,7 +91,12 @@ class Responder:
         token = challenge.requested_token(method, path)
         if token is None:
             return None
-        outcome = None if token == challenge.MALFORMED else await self._lookup.fetch_async(token)
+        if token == challenge.MALFORMED:
+            outcome: Outcome = None
+        elif self._source.blocking:
+            outcome = await self._lookup.fetch_async(token)
+        else:
+            outcome = self._lookup.fetch(token)
         return self._answer(method, path, token, outcome, address, agent)
 
     def _answer(self, method: str, path: str, token: str, outcome: Outcome, address: str, agent: str) -> Answer | None:

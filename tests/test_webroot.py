@@ -179,8 +179,29 @@ class TestExpiry:
     def test_an_expired_pair_is_absent_before_anybody_sweeps_it(self, store, folder):
         store.present(TOKEN, ANSWER, ttl=3600)
         make_stale(folder / f".expires-{TOKEN}")
+        make_stale(folder / TOKEN)
         assert store.key_authorization(TOKEN) is None
         assert (folder / TOKEN).exists()
+
+    def test_it_is_absent_the_moment_it_expires(self, store):
+        store.present(TOKEN, ANSWER, ttl=0.3)
+        until = time.time() + 0.3
+        while store.key_authorization(TOKEN) == ANSWER:
+            assert time.time() < until + 0.5
+        assert time.time() >= until - 0.1
+
+    @pytest.mark.parametrize("age", [-3600, 0, 3600 * 24 * 365])
+    def test_a_foreign_file_is_answered_however_old_it_is(self, store, folder, age):
+        (folder / TOKEN).write_text(ANSWER)
+        make_stale(folder / TOKEN, age)
+        assert store.key_authorization(TOKEN) == ANSWER
+
+    def test_a_foreign_file_in_the_place_of_ours_expires_as_ours_would_have(self, store, folder):
+        store.present(TOKEN, ANSWER, ttl=3600)
+        (folder / TOKEN).write_text("foreign.thumbprint")
+        assert store.key_authorization(TOKEN) == "foreign.thumbprint"
+        make_stale(folder / f".expires-{TOKEN}")
+        assert store.key_authorization(TOKEN) is None
 
     @pytest.mark.parametrize("command", ["present", "remove"])
     def test_the_next_command_sweeps_it(self, store, folder, command):
@@ -204,7 +225,7 @@ class TestExpiry:
 
         monkeypatch.setattr(challenges.os, "replace", watched)
         store.present(TOKEN, ANSWER, ttl=3600)
-        assert written == [(f".expires-{TOKEN}", True), (TOKEN, False)]
+        assert written == [(f".expires-{TOKEN}", True), (TOKEN, True)]
 
     def test_a_foreign_token_that_we_present_gets_an_expiry(self, store, folder):
         (folder / TOKEN).write_text("an older answer")

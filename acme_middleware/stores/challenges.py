@@ -45,8 +45,8 @@ class WebrootChallengeStore:
     Token files in ``<root>/.well-known/acme-challenge/``, as certbot, lego and acme.sh write them in their webroot mode.
 
     Any of these clients may put its files there: they are answered, and never removed by us. Ours have a twin,
-    ``.expires-<token>``, whose modification time is their expiry; both go when that is over and the next token is presented
-    or removed. Tokens are 0644 and folders 0755 whatever the umask, for web workers of another user.
+    ``.expires-<token>``, whose modification time is their expiry, as is their own; both go when that is over and the next token
+    is presented or removed. Tokens are 0644 and folders 0755 whatever the umask, for web workers of another user.
 
     What is answered is a regular file of at most 256 bytes of ASCII. White space at its end is dropped: some clients write
     a newline, and some CAs compare the body as it is. A link, folder, FIFO, empty or bigger file is an unknown token.
@@ -86,7 +86,10 @@ class WebrootChallengeStore:
             raise self._failure("read", error) from error
         try:
             found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode) or found.st_size > FILE_CAP or self._expired(token):
+            if not stat.S_ISREG(found.st_mode) or found.st_size > FILE_CAP:
+                return None
+            # Our tokens have their expiry as modification time too: only past it, as in every foreign file, the twin is asked.
+            if found.st_mtime <= time.time() and self._expired(token):
                 return None
             content = os.read(descriptor, FILE_CAP + 1)
         except OSError as error:
@@ -105,8 +108,9 @@ class WebrootChallengeStore:
             with self._locked() as alone:
                 self._sweep(alone)
                 # The expiry first: killed in between, a token without one would look foreign, and stay for ever.
-                self._write(EXPIRY + token, b"", expires=time.time() + ttl)
-                self._write(token, key_authorization.encode("ascii"))
+                expires = time.time() + ttl
+                self._write(EXPIRY + token, b"", expires=expires)
+                self._write(token, key_authorization.encode("ascii"), expires=expires)
         except OSError as error:
             raise self._failure("write to", error) from error
 
@@ -173,7 +177,7 @@ class WebrootChallengeStore:
         _unlink(self._prefix + token)
         _unlink(self._expiry_prefix + token)
 
-    def _write(self, name: str, content: bytes, *, expires: float | None = None) -> None:
+    def _write(self, name: str, content: bytes, *, expires: float) -> None:
         """Write a file so that nobody sees half of it: under a name that is no token, then renamed."""
         temporary = f"{self._prefix}{UNDER_WAY}{secrets.token_hex(8)}"
         descriptor = os.open(temporary, _WRITE, FILE_MODE)
@@ -181,8 +185,7 @@ class WebrootChallengeStore:
             with open(descriptor, "wb") as file:
                 os.fchmod(descriptor, FILE_MODE)
                 file.write(content)
-            if expires is not None:
-                os.utime(temporary, (expires, expires))
+            os.utime(temporary, (expires, expires))
             os.replace(temporary, self._prefix + name)
         except BaseException:
             _unlink(temporary)

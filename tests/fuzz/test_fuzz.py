@@ -3,7 +3,8 @@ A hundred thousand requests for each surface (SCALE=full: a million): no excepti
 
 They follow from a seed, which a failure prints with the bytes that were sent: FUZZ_SEED=... repeats a run, FUZZ_COUNT=...
 shortens it. Most are near the path of tokens. Those for plain ASGI and Tornado go over real sockets, pipelined. gunicorn takes
-about two thousand a second, and frameworks under uvicorn not many more: of theirs ten thousand go over sockets, and the rest straight into the same app by its WSGI or ASGI interface, in two processes at the same time.
+about two thousand a second, and frameworks under uvicorn not many more: of theirs ten thousand go over sockets, and the rest
+straight into the same app by its WSGI or ASGI interface, in two processes at the same time.
 """
 
 from __future__ import annotations
