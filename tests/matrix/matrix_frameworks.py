@@ -27,6 +27,7 @@ class Framework:
         code: The module that a server imports: where the walled app comes from, then the one line.
         base: What stands before every path.
         application: What servers run: a name in the module, or of another module.
+        page: Its page in docs/frameworks, where it has one, and the words of the one line that must stand there.
         own_store: Whether the code names no store, since it has a default: the site's database in Django.
         env: More environment.
     """
@@ -36,6 +37,7 @@ class Framework:
     code: str
     base: str = ""
     application: str = "application"
+    page: tuple[str, ...] = ()
     own_store: bool = False
     env: dict[str, str] = field(default_factory=dict)
 
@@ -131,19 +133,42 @@ app.router.add_route("*", r"/{rest:[\\s\\S]*}", page)
 """
 
 ANY_APP = "from walled_plain import {kind} as app"
+DJANGO_PAGE = (
+    "django.md",
+    'INSTALLED_APPS += ["django_acme_middleware"]',
+    'MIDDLEWARE = ["django_acme_middleware.middleware.AcmeMiddleware", *MIDDLEWARE]',
+)
 SITE = {"own_store": True, "env": {"DJANGO_SETTINGS_MODULE": "site_django_wsgi"}}
 WRAPPED = {"DJANGO_SETTINGS_MODULE": "walled_django"}
 
 MAIN = [
     Framework("plain WSGI", "wsgi", PLAIN_WSGI),
-    Framework("Django, WSGI", "wsgi", DJANGO, application="django_wsgi:application", **SITE),
-    Framework("Flask", "wsgi", FLASK, application="app"),
+    Framework("Django, WSGI", "wsgi", DJANGO, application="django_wsgi:application", page=DJANGO_PAGE, **SITE),
+    Framework("Flask", "wsgi", FLASK, application="app", page=("flask.md", "Acme(app)")),
     Framework("plain ASGI", "asgi", PLAIN_ASGI),
-    Framework("Django, ASGI", "asgi", DJANGO, application="django_asgi:application", **SITE),
-    Framework("Starlette", "asgi", STARLETTE.format(name="starlette"), application="app"),
-    Framework("FastAPI", "asgi", STARLETTE.format(name="fastapi"), application="app"),
-    Framework("Tornado", "tornado", TORNADO),
-    Framework("aiohttp", "aiohttp", AIOHTTP, application="app"),
+    Framework("Django, ASGI", "asgi", DJANGO, application="django_asgi:application", page=DJANGO_PAGE, **SITE),
+    Framework(
+        "Starlette",
+        "asgi",
+        STARLETTE.format(name="starlette"),
+        application="app",
+        page=("starlette.md", "app.add_middleware(AcmeMiddleware, store="),
+    ),
+    Framework(
+        "FastAPI",
+        "asgi",
+        STARLETTE.format(name="fastapi"),
+        application="app",
+        page=("fastapi.md", f"app.add_middleware(AcmeMiddleware, store={SHOWN_STORE})"),
+    ),
+    Framework("Tornado", "tornado", TORNADO, page=("tornado.md", f"AcmeRouter(app, store={SHOWN_STORE})")),
+    Framework(
+        "aiohttp",
+        "aiohttp",
+        AIOHTTP,
+        application="app",
+        page=("aiohttp.md", f"web.Application(middlewares=[acme_middleware({SHOWN_STORE}), "),
+    ),
 ]
 
 OTHER = [

@@ -9,7 +9,6 @@ import secrets
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -101,7 +100,6 @@ class Running:
     servers: list[Server]
     token: str
     answer: bytes
-    took: float
 
     @property
     def base(self) -> str:
@@ -144,6 +142,7 @@ class Fleet:
         self._starters, self._stoppers = ThreadPoolExecutor(2), ThreadPoolExecutor(4)
         self._started: dict[str, Future[Running]] = {}
         self._stacks: dict[str, ExitStack] = {}
+        self._stopped: list[Future[None]] = []
         self._presenter = None if store else Presenter(self.environment() | FRAMEWORKS["Django, WSGI"].env)
 
     def environment(self) -> dict[str, str]:
@@ -160,26 +159,26 @@ class Fleet:
 
     def stop(self, surface: Surface) -> None:
         """Stop it, in the background."""
-        self._stoppers.submit(self._stacks.pop(surface.id).close)
+        self._stopped.append(self._stoppers.submit(self._stacks.pop(surface.id).close))
 
     def close(self) -> None:
         """Stop whatever runs."""
         self._starters.shutdown(cancel_futures=True)
-        for stack in self._stacks.values():
-            self._stoppers.submit(stack.close)
+        self._stopped += [self._stoppers.submit(stack.close) for stack in self._stacks.values()]
         self._stoppers.shutdown()
         if self._presenter:
             self._presenter.close()
+        for stopped in self._stopped:
+            stopped.result()
 
     def _start(self, surface: Surface) -> Running:
-        began = time.monotonic()
         stack = self._stacks[surface.id] = ExitStack()
         framework, env = surface.framework, self.environment()
         servers = stack.enter_context(surface.server.run(framework.target, {**framework.env, **env}, address=self.address))
         token, answer = secrets.token_urlsafe(32), b""
         if self._presenter:  # by another process, and when the workers are up
             answer = self._presenter.present("django:" if framework.own_store else self.url, token)
-        return Running(surface, servers, token, answer, time.monotonic() - began)
+        return Running(surface, servers, token, answer)
 
 
 class Presenter:

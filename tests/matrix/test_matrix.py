@@ -20,11 +20,9 @@ TROUBLE = re.compile(r"Traceback|\b(ERROR|CRITICAL)\b|\[(error|crit|alert|emerg)
 
 @pytest.fixture(scope="module")
 def fleet(request, tmp_path_factory):
-    asked = dict.fromkeys(
-        item.callspec.params["running"]
-        for item in request.session.items
-        if item.module is request.module and "running" in getattr(item, "callspec", request.node.__class__).params
-    )
+    # In the order in which pytest has them, which is by surface, and only those that were chosen.
+    ours = [item for item in request.session.items if item.path == request.path]
+    asked = dict.fromkeys(item.callspec.params["running"] for item in ours)
     fleet = Fleet(tmp_path_factory.mktemp("matrix"), [SURFACES[name] for name in asked])
     yield fleet
     fleet.close()

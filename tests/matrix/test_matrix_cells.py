@@ -2,7 +2,7 @@
 
 import pytest
 from matrix_cells import CELLS, SERVERS_PAGE, UNSUPPORTED, table
-from matrix_frameworks import OTHER, OTHERS
+from matrix_frameworks import MAIN, OTHER, OTHERS
 from matrix_requests import ROWS
 from matrix_servers import SERVERS
 from matrix_surfaces import PAIRS, SURFACES
@@ -52,6 +52,14 @@ def test_other_frameworks_are_wrapped_by_one_import_and_one_line_and_tried_on_tw
     ]
     assert len(ours) == 2, "the import, and the line"
     assert len([surface for surface in SURFACES.values() if surface.framework is framework]) == len(PAIRS[framework.id]) == 2
+
+
+@pytest.mark.parametrize("framework", [framework for framework in MAIN if framework.page], ids=lambda framework: framework.id)
+def test_the_line_of_a_framework_with_a_page_of_its_own_is_the_one_that_stands_there(framework):
+    name, *lines = framework.page
+    for line in lines:
+        assert line in framework.code
+        assert line in (OTHERS.parent / name).read_text()
 
 
 def test_every_framework_of_the_page_is_tried():
