@@ -200,6 +200,10 @@ PLACE = "?"
 """Where the token goes in a statement that is kept; no token looks so."""
 
 
+def _is_local_file(connection: Any) -> bool:
+    return connection.vendor == "sqlite" and not connection.is_in_memory_db()
+
+
 def _valid(alias: str, token: str) -> models.QuerySet[Token]:
     return Token.objects.using(alias).filter(token=token, expires__gt=_Clock())
 
@@ -225,13 +229,12 @@ class DjangoChallengeStore(_Database):
     @property
     def brief(self) -> bool:
         """Whether tokens are read from a file of this machine (:class:`acme_middleware.stores.base.Brief`)."""
-        connection: Any = connections[self.database]
-        return connection.vendor == "sqlite" and not connection.is_in_memory_db()
+        return _is_local_file(connections[self.database])
 
     def key_authorization(self, token: str) -> str | None:
         connection = connections[self.database]
-        if connection.in_atomic_block or not self.brief:  # what a transaction has written is seen inside of it only
-            with self._use() as alias:
+        if connection.in_atomic_block or not _is_local_file(connection):
+            with self._use() as alias:  # what a transaction has written is seen inside of it only
                 return self._look_up(connections[alias], token)
         try:
             with self._reads.like(connection) as ours:
