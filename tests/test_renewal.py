@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from acme_middleware.issuance.records import RenewalRecord, RenewalWindow
-from acme_middleware.issuance.renewal import draw, due, renew_after, state
+from acme_middleware.issuance.renewal import ask_ari, draw, due, is_emergency, renew_after, state
 from acme_middleware.protocol.renewal_info import RenewalInfo
 
 START = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -47,7 +47,8 @@ def test_without_advice_it_is_a_fraction_of_the_lifetime(lifetime: float, at: fl
         pytest.param(timedelta(0), None, id="new"),
         pytest.param(timedelta(days=59, hours=23), None, id="an hour before its time"),
         pytest.param(timedelta(days=60), "due for renewal", id="at its time"),
-        pytest.param(timedelta(days=89), "due for renewal", id="a day before its end"),
+        pytest.param(timedelta(days=85), "due for renewal", id="five days before its end"),
+        pytest.param(timedelta(days=85.5), "only a twentieth of its lifetime is left", id="at its last twentieth"),
         pytest.param(timedelta(days=90), "expired", id="at its end"),
     ],
 )
@@ -92,10 +93,69 @@ def test_draws_of_many_certificates_are_spread_over_the_window() -> None:
     assert max(moments) > timedelta(hours=22)
 
 
+def advice(start: datetime, end: datetime, *, drawn: datetime | None = None, explanation: str = "") -> RenewalWindow:
+    return RenewalWindow(start=start, end=end, drawn=drawn or start, ask_again=START, explanation=explanation)
+
+
+def advised(window: RenewalWindow, **changes: object) -> RenewalRecord:
+    return record(ari=window, renew_after=window.drawn, **changes)
+
+
 def test_moment_in_the_past_means_now() -> None:
-    window = RenewalWindow(start=START, end=START, drawn=START - timedelta(days=1), ask_again=START)
-    advised = record(ari=window, renew_after=renew_after(START, START + timedelta(days=90), window))
-    assert due(advised, advised.names, trusted=True, now=START) == "due for renewal"
+    window = advice(START - timedelta(hours=1), START + timedelta(hours=1), drawn=START - timedelta(minutes=30))
+    assert due(advised(window), record().names, trusted=True, now=START) == "due for renewal"
+
+
+DAY = timedelta(days=1)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        pytest.param(advice(START + 80 * DAY, START + 70 * DAY), id="that ends before it begins"),
+        pytest.param(advice(START + 80 * DAY, START + 80 * DAY), id="without length"),
+        pytest.param(advice(START + 85 * DAY, START + 91 * DAY), id="that ends after the certificate"),
+    ],
+)
+def test_stored_window_that_makes_no_sense_is_as_none(window: RenewalWindow) -> None:
+    one = advised(window)
+    assert due(one, one.names, trusted=True, now=START + 59 * DAY) is None
+    assert due(one, one.names, trusted=True, now=START + 60 * DAY) == "due for renewal"
+    assert state(one, START + 61 * DAY) == "due"
+
+
+@pytest.mark.parametrize("lifetime", [6, 45, 64, 90])
+def test_last_twentieth_is_an_emergency_whatever_the_ca_advises(lifetime: float) -> None:
+    end = START + lifetime * DAY
+    late = advised(advice(end - timedelta(minutes=2), end - timedelta(minutes=1)), not_after=end)
+    assert not is_emergency(late, end - lifetime * DAY / 19)
+    assert due(late, late.names, trusted=True, now=end - lifetime * DAY / 19) is None
+    assert is_emergency(late, end - lifetime * DAY / 20)
+    assert due(late, late.names, trusted=True, now=end - lifetime * DAY / 20) == "only a twentieth of its lifetime is left"
+    assert state(late, end - lifetime * DAY / 20) == "overdue"
+
+
+def test_window_before_its_time_tells_of_a_revocation_with_the_explanation() -> None:
+    revoked = advised(advice(START + 3 * DAY, START + 4 * DAY, explanation="https://ca.example/incident"))
+    why = due(revoked, revoked.names, trusted=True, now=START + 5 * DAY)
+    assert why == "the CA wants it replaced before its time, perhaps it is revoked: https://ca.example/incident"
+    usual = advised(advice(START + 61 * DAY, START + 62 * DAY, explanation="https://ca.example/why"))
+    assert due(usual, usual.names, trusted=True, now=START + 63 * DAY) == "due for renewal: https://ca.example/why"
+
+
+@pytest.mark.parametrize(
+    ("changes", "after", "asked"),
+    [
+        pytest.param({}, timedelta(0), True, id="not asked yet"),
+        pytest.param({"ask_after": START + DAY}, timedelta(hours=23), False, id="before it is time"),
+        pytest.param({"ask_after": START + DAY}, DAY, True, id="at its time"),
+        pytest.param({"ask_after": START + DAY}, 90 * DAY, False, id="after the certificate has expired"),
+        pytest.param({"ari": advice(START + 60 * DAY, START + 61 * DAY)}, timedelta(0), True, id="the window's own time"),
+        pytest.param({"ari_id": ""}, DAY, False, id="a certificate that the CA has no name for"),
+    ],
+)
+def test_renewal_information_is_asked_for_in_its_time(changes: dict[str, object], after: timedelta, asked: bool) -> None:
+    assert ask_ari(record(**{"ari_id": "a.b", **changes}), START + after) is asked
 
 
 @pytest.mark.parametrize(("day", "word"), [(0, "ok"), (60, "due"), (74, "due"), (75, "overdue"), (90, "expired")])

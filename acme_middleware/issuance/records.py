@@ -119,7 +119,14 @@ class RenewalWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewalRecord(Stored):
-    """What is public about a certificate, and all that deciding about its renewal needs."""
+    """
+    What is public about a certificate, and all that deciding about its renewal needs.
+
+    Attributes:
+        ari_id: What the CA calls it when asked for renewal information (RFC 9773 section 4.1), so that asking needs no
+            private record; "" in a record of before 0.1, and where the certificate cannot be named so.
+        ask_after: When to ask for renewal information next; None: it was not asked for yet.
+    """
 
     name: str
     names: tuple[str, ...]
@@ -133,6 +140,8 @@ class RenewalRecord(Stored):
     issued_at: datetime
     renew_after: datetime
     ari: RenewalWindow | None = None
+    ari_id: str = ""
+    ask_after: datetime | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -163,7 +172,9 @@ def _plain(value: object) -> str:
 
 
 def _restore(annotation: str, value: Any) -> Any:
-    if annotation == "datetime":
+    if annotation.startswith("datetime"):
+        if value is None and annotation != "datetime":
+            return None
         when = datetime.fromisoformat(value)
         if when.tzinfo is None:
             raise ValueError(f"the time {value} has no time zone")

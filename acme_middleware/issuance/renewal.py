@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from acme_middleware.errors import StoreMisconfigured
+from acme_middleware.errors import StoreMisconfigured, UnexpectedAnswer
 from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, RenewalWindow
 
 if TYPE_CHECKING:  # its module brings the ACME client
     from acme_middleware.protocol.renewal_info import RenewalInfo
 
 SHORT_LIFETIME = timedelta(days=10)
+EMERGENCY = 1 / 20
+"""The share of a lifetime at whose beginning nothing is waited for any more."""
 
 
 def renew_after(not_before: datetime, not_after: datetime, window: RenewalWindow | None = None) -> datetime:
@@ -43,6 +45,47 @@ def draw(
     return RenewalWindow(start=info.start, end=info.end, drawn=moment, ask_again=info.ask_again, explanation=info.explanation)
 
 
+def renews_at(record: RenewalRecord) -> datetime:
+    """
+    When a certificate is due: the time in its record, unless the window that the time is from makes no sense.
+
+    What is not said by a window that can be is as if there was none: the fraction of the lifetime counts.
+    """
+    window = record.ari
+    if window is not None and not window.start < window.end <= record.not_after:
+        return renew_after(record.not_before, record.not_after)
+    return record.renew_after
+
+
+def is_emergency(record: RenewalRecord, now: datetime) -> bool:
+    """Whether only a twentieth of the lifetime is left, or less: then it is renewed whatever the CA advises."""
+    return now >= record.not_after - (record.not_after - record.not_before) * EMERGENCY
+
+
+def is_recalled(record: RenewalRecord, now: datetime) -> bool:
+    """
+    Whether the CA's window was over before the certificate's time had come: so it tells of a revocation (RFC 9773 section 4.2).
+
+    Revocations are told in no other way any more (OCSP is gone), and the window of an incident looks the same.
+    """
+    window = record.ari
+    if window is None or not window.start < window.end <= record.not_after:
+        return False
+    return window.end <= now and window.end < renew_after(record.not_before, record.not_after)
+
+
+def ask_ari(record: RenewalRecord, now: datetime) -> bool:
+    """
+    Whether to ask the CA for renewal information now: it is time to, and the certificate is one to ask about.
+
+    Never after the certificate has expired; of one that was replaced there is no record any more.
+    """
+    if not record.ari_id or now >= record.not_after:
+        return False
+    after = record.ask_after or (record.ari.ask_again if record.ari is not None else None)
+    return after is None or now >= after
+
+
 def due(record: RenewalRecord | None, names: Sequence[str], *, trusted: bool, now: datetime) -> str | None:
     """
     Why a certificate for these names must be issued now, in a few words, or None if the one there is will do.
@@ -62,9 +105,14 @@ def due(record: RenewalRecord | None, names: Sequence[str], *, trusted: bool, no
         return "the one in use is from a staging CA"
     if now >= record.not_after:
         return "expired"
-    if now >= record.renew_after:
-        return "due for renewal"
-    return None
+    if is_emergency(record, now):
+        return "only a twentieth of its lifetime is left"
+    if now < renews_at(record):
+        return None
+    said = f": {record.ari.explanation}" if record.ari is not None and record.ari.explanation else ""
+    if is_recalled(record, now):
+        return f"the CA wants it replaced before its time, perhaps it is revoked{said}"
+    return f"due for renewal{said}"
 
 
 def state(record: RenewalRecord, now: datetime) -> str:
@@ -76,9 +124,12 @@ def state(record: RenewalRecord, now: datetime) -> str:
     """
     if now >= record.not_after:
         return "expired"
-    if now < record.renew_after:
+    if is_emergency(record, now):
+        return "overdue"
+    begin = renews_at(record)
+    if now < begin:
         return "ok"
-    return "due" if now < record.renew_after + (record.not_after - record.renew_after) / 2 else "overdue"
+    return "due" if now < begin + (record.not_after - begin) / 2 else "overdue"
 
 
 def record_of(made: CertificateRecord) -> RenewalRecord:
@@ -91,13 +142,19 @@ def record_of(made: CertificateRecord) -> RenewalRecord:
     from cryptography import x509
 
     from acme_middleware.issuance.certificate import facts
+    from acme_middleware.protocol.renewal_info import certificate_id
 
     try:
-        says = facts(x509.load_pem_x509_certificate(made.cert_pem.encode()))
+        leaf = x509.load_pem_x509_certificate(made.cert_pem.encode())
+        says = facts(leaf)
     except ValueError as error:
         raise StoreMisconfigured(
             f"the stored certificate {made.name} cannot be read", hint="restore it from a backup"
         ) from error
+    try:
+        ari_id = certificate_id(leaf)
+    except UnexpectedAnswer:  # the CA has no way to speak of it
+        ari_id = ""
     return RenewalRecord(
         name=made.name,
         names=made.names,
@@ -110,5 +167,6 @@ def record_of(made: CertificateRecord) -> RenewalRecord:
         fingerprint=says.fingerprint,
         issued_at=made.issued_at,
         renew_after=renew_after(says.not_before, says.not_after),
+        ari_id=ari_id,
         options=made.options,
     )

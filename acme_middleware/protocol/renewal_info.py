@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography import x509
 
 from acme_middleware import clock
 from acme_middleware.errors import UnexpectedAnswer
-from acme_middleware.protocol.directory import Directory
-from acme_middleware.protocol.network import Network
+
+if TYPE_CHECKING:  # the name of a certificate is needed where nothing is asked as well, and they bring the ACME client
+    from acme_middleware.protocol.directory import Directory
+    from acme_middleware.protocol.network import Network
 
 SOONEST, DEFAULT, LATEST = timedelta(minutes=1), timedelta(hours=6), timedelta(hours=24)
 
@@ -63,12 +65,17 @@ def fetch(network: Network, directory: Directory, certificate: x509.Certificate)
         UnexpectedAnswer: the window ends before it begins or after the certificate has expired, or is no window at all.
         CARefused, CAUnreachable: as :class:`Network`.
     """
-    reply = network.get(f"{directory.renewal_info.rstrip('/')}/{certificate_id(certificate)}")
+    return fetch_by_id(network, directory, certificate_id(certificate), certificate.not_valid_after_utc)
+
+
+def fetch_by_id(network: Network, directory: Directory, ari_id: str, not_after: datetime) -> RenewalInfo:
+    """Ask as :func:`fetch` does, without the certificate: by its id, and the time of its end."""
+    reply = network.get(f"{directory.renewal_info.rstrip('/')}/{ari_id}")
     document = reply.json()
     window = document.get("suggestedWindow")
     window = window if isinstance(window, dict) else {}
     start, end = _time(window.get("start")), _time(window.get("end"))
-    if start is None or end is None or end <= start or end > certificate.not_valid_after_utc:
+    if start is None or end is None or end <= start or end > not_after:
         raise UnexpectedAnswer("the CA's renewal window makes no sense and is ignored", url=reply.url)
     explanation = document.get("explanationURL")
     asked = timedelta(seconds=reply.retry_after) if reply.retry_after is not None else DEFAULT
