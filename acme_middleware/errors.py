@@ -82,6 +82,12 @@ class Conflict(AcmeMiddlewareError):
     exit_code = EXIT_TRY_LATER
 
 
+class NoSuchCertificate(AcmeMiddlewareError):
+    """The store has no certificate of that ``name``."""
+
+    exit_code = EXIT_USAGE
+
+
 class LeaseHeld(AcmeMiddlewareError):
     """Another process holds the lease. ``name`` and ``holder`` (a line for people) are attributes."""
 
@@ -96,6 +102,16 @@ class LeaseLost(AcmeMiddlewareError):
 
 class CAUnreachable(AcmeMiddlewareError):
     """The CA did not answer: no route, refused, time-out, TLS failure. ``url`` is what was asked for."""
+
+    exit_code = EXIT_TRY_LATER
+
+
+class NotYet(AcmeMiddlewareError):
+    """
+    Nothing was asked of the CA, because it is too early: after failures there is a pause, and CAs have limits.
+
+    ``name`` is the certificate's name, ``allowed_at`` the time from which on it may be tried.
+    """
 
     exit_code = EXIT_TRY_LATER
 

@@ -17,7 +17,8 @@ class Clock:
 
     def __init__(self, start: datetime | None = None) -> None:
         self._lock = threading.Lock()
-        self._base, self._since = start or datetime.now(UTC), time.monotonic()
+        # In UTC from the beginning: added to a local time, hours are those that its clocks show (PEP 495), not those that pass.
+        self._base, self._since = (start or datetime.now(UTC)).astimezone(UTC), time.monotonic()
 
     def now(self) -> datetime:
         """The time, aware, in UTC."""
@@ -43,5 +44,5 @@ class Clock:
         if moment.tzinfo is None:
             raise ValueError("the moment has no time zone")
         with self._lock:
-            self._base, self._since = moment, time.monotonic()
+            self._base, self._since = moment.astimezone(UTC), time.monotonic()
         return self.now()
