@@ -30,7 +30,15 @@ FIRST_POLL, LONGEST_POLL = 0.05, 0.5
 
 
 @contextmanager
-def lease(store: Store, name: str, *, ttl: float = 60.0, wait: float = 0.0) -> Iterator[Lease]:
+def lease(
+    store: Store,
+    name: str,
+    *,
+    ttl: float = 60.0,
+    wait: float = 0.0,
+    poll: float = LONGEST_POLL,
+    stop: threading.Event | None = None,
+) -> Iterator[Lease]:
     """
     Hold the lease of a name for the length of a ``with`` block.
 
@@ -42,15 +50,18 @@ def lease(store: Store, name: str, *, ttl: float = 60.0, wait: float = 0.0) -> I
         name: What is leased.
         ttl: Seconds without a sign of life after which others take it over.
         wait: Seconds to wait for another holder; 0 tries once.
+        poll: The longest time between two looks at another's lease, in seconds. Who waits for a long time, as a stand-by,
+            should not ask a shared store twice a second.
+        stop: Ends the waiting when it is set.
 
     Raises:
-        LeaseHeld: another process holds it and did not end within ``wait``.
+        LeaseHeld: another process holds it and did not end within ``wait``, or before ``stop`` was set.
         LeaseLost: at the end of the block, when it ended well but another had taken the lease over meanwhile.
         StoreUnavailable, StoreMisconfigured: from the store.
     """
     held = Lease(store, name, ttl)
     try:
-        held._acquire(wait)
+        held._acquire(wait, poll, stop)
         yield held
     except BaseException:
         # The error of the body says more than what is wrong with the lease by now: that is logged.
@@ -94,8 +105,9 @@ class Lease:
             if _clock() - self._renewed >= self._ttl:
                 raise self._loss(f"could not be renewed for {self._ttl:g} s: {error}") from error
 
-    def _acquire(self, wait: float) -> None:
-        deadline, pause = time.monotonic() + wait, FIRST_POLL
+    def _acquire(self, wait: float, poll: float, stop: threading.Event | None) -> None:
+        stop = stop or threading.Event()
+        deadline, pause = time.monotonic() + wait, min(FIRST_POLL, poll)
         seen, since = "", 0.0
         while True:
             before = time.monotonic()
@@ -106,10 +118,10 @@ class Lease:
             if record is None or state.free or state.holder.is_gone() or before - since >= state.ttl:
                 if self._take(record):
                     break
-            elif before >= deadline:
+            elif before >= deadline or stop.is_set():
                 raise self._held_by(state.holder)
-            time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
-            pause = min(pause * 1.5, LONGEST_POLL)
+            stop.wait(max(0.0, min(pause, deadline - time.monotonic())))
+            pause = min(pause * 1.5, poll)
         self._heart.start()
 
     def _take(self, record: Record | None) -> bool:

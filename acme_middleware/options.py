@@ -55,6 +55,12 @@ def _store(value: Any) -> Any:
     return value
 
 
+def _list(value: Any) -> str:
+    """Several words, with commas or spaces between them or in a list; kept as text, with commas."""
+    words = value if isinstance(value, list | tuple) else _text(value).replace(",", " ").split()
+    return ",".join(map(_text, words))
+
+
 def _one_of(*choices: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         word = str(value)  # a setting may have the number 404
@@ -98,7 +104,12 @@ class Options:
         "Where accounts, certificates and leases are kept: a URL such as file:///var/lib/acme-middleware or django:", _store
     )
     challenge_store: Any = _option("Where the tokens that the CA fetches are kept; by default the same place as STORE", _store)
-    ca: str = _option("The certificate authority: a name (see the table of CAs) or a directory URL", default="letsencrypt")
+    ca: str = _option(
+        "The certificate authority: a name (see the table of CAs) or a directory URL; of several, the next is used where one "
+        "has failed three times in a row",
+        _list,
+        default="letsencrypt",
+    )
     ca_bundle: Path | None = _option("A PEM file of roots to trust for the CA's own HTTPS, for a private CA", _path)
     agree_tos: bool = _option("Agree to the CA's terms of service", _boolean, default=False)
     email: str | None = _option("The account's contact address, sent to the CA", _email)
@@ -182,7 +193,29 @@ def read(*layers: tuple[str, Mapping[str, Any]]) -> Options:
 def _spelled(source: str, name: str) -> str:
     if source == "flag":
         return "--" + name.replace("_", "-")
+    if source == "argument":
+        return name
     return setting_name(name) if source in ("setting", "environment") else f"{name} in {source}"
+
+
+def layers_of_this_process(config: Path | None = None) -> list[tuple[str, Mapping[str, Any]]]:
+    """Where no framework has settings: ACME_* in the environment, then the file ``config``, ACME_CONFIG or CONFIG_FILE."""
+    if config is None and os.environ.get(PREFIX + "CONFIG"):
+        config = Path(os.environ[PREFIX + "CONFIG"])
+    if config is None and Path(CONFIG_FILE).exists():
+        config = Path(CONFIG_FILE)
+    environment = ("environment", from_environment(os.environ))
+    return [environment] if config is None else [environment, (str(config), from_file(config))]
+
+
+def of_this_process(**given: Any) -> Options:
+    """
+    Options for a program that has no framework's settings: those given, below them :func:`layers_of_this_process`.
+
+    Raises:
+        ConfigurationError: as :func:`read`.
+    """
+    return read(("argument", given), *layers_of_this_process())
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -436,3 +436,39 @@ def test_a_conflict_while_taking_it_is_another_try():
 
     with lease(Racing(), NAME, wait=30) as held:
         held.check()
+
+
+class Counting(MemoryStore):
+    """Counts how often it is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.reads = 0
+
+    def get(self, key):
+        self.reads += 1
+        return super().get(key)
+
+
+def test_a_stand_by_asks_as_rarely_as_it_is_told_and_ends_when_it_is_told():
+    store, stop, outcome = Counting(), threading.Event(), []
+
+    def stand_by():
+        try:
+            with lease(store, NAME, ttl=600, wait=float("inf"), poll=30, stop=stop):
+                outcome.append("took it")
+        except LeaseHeld as error:
+            outcome.append(error.name)
+
+    with lease(store, NAME, ttl=600):
+        before = store.reads
+        thread = threading.Thread(target=stand_by)
+        thread.start()
+        time.sleep(3)
+        # 0.05 s first, then half as long again each time: some eight in three seconds, and 30 s between two in the end.
+        assert 2 <= store.reads - before <= 10
+        start = time.monotonic()
+        stop.set()
+        thread.join(10)
+        assert time.monotonic() - start < 2
+    assert outcome == [NAME]

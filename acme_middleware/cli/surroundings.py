@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,19 +33,10 @@ class Surroundings:
     listener: events.Listener = events.log
 
 
-def _layers(config: Path | None) -> Sequence[Layer]:
-    environment: Layer = ("environment", options.from_environment(os.environ))
-    if config is None and os.environ.get("ACME_CONFIG"):
-        config = Path(os.environ["ACME_CONFIG"])
-    if config is None and Path(options.CONFIG_FILE).exists():
-        config = Path(options.CONFIG_FILE)
-    return [environment] if config is None else [environment, (str(config), options.from_file(config))]
-
-
 BY_ITSELF = Surroundings(
     command="acme-middleware",
     issue_command="acme-middleware issue",
-    layers=_layers,
+    layers=options.layers_of_this_process,
     defaults={"store": "file:///var/lib/acme-middleware"},
 )
 """The command ``acme-middleware``: flags, then the environment, then the file."""

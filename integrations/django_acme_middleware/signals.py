@@ -14,6 +14,7 @@ import logging
 
 from django.dispatch import Signal
 
+from acme_middleware import events
 from acme_middleware.events import Event
 
 logger = logging.getLogger("acme_middleware.django")
@@ -22,8 +23,14 @@ acme_event = Signal()
 """Sent for every event. ``sender``: the event's class; ``event``: the event."""
 
 
+def tell(event: Event) -> None:
+    """The listener that the commands and in-process renewal subscribe: the log, then the receivers."""
+    events.log(event)
+    relay(event)
+
+
 def relay(event: Event) -> None:
-    """Send an event to the receivers of :data:`acme_event`: the listener that the commands subscribe."""
+    """Send an event to the receivers of :data:`acme_event`."""
     for receiver, answer in acme_event.send_robust(sender=type(event), event=event):
         if isinstance(answer, Exception):
             logger.error("receiver %r of %s failed", receiver, type(event).__name__, exc_info=answer)

@@ -17,23 +17,16 @@ from typing import Any
 import click
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from acme_middleware import events
 from acme_middleware.cli import acme, main
 from acme_middleware.cli.surroundings import Surroundings
 from django_acme_middleware import conf, signals
-
-
-def _tell(event: events.Event) -> None:
-    events.log(event)
-    signals.relay(event)
-
 
 SURROUNDINGS = Surroundings(
     command="manage.py acme",
     issue_command="manage.py issuecert",
     layers=conf.layers,
     defaults=conf.DEFAULTS,
-    listener=_tell,
+    listener=signals.tell,
 )
 
 
