@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from acme_middleware import authorities, clock, events
 from acme_middleware.authorities import Authority
@@ -19,14 +19,17 @@ from acme_middleware.errors import (
     LeaseLost,
     StoreMisconfigured,
 )
+from acme_middleware.issuance import advice, renewal
 from acme_middleware.issuance import names as identifier_names
-from acme_middleware.issuance import renewal
 from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, order_key, renewal_key
 from acme_middleware.lease import Lease, lease
 from acme_middleware.options import Options
 from acme_middleware.protocol.identifier import Identifier
 from acme_middleware.stores import open_challenges, open_store
 from acme_middleware.stores.base import ChallengeSource, ChallengeStore, Expect, Store
+
+if TYPE_CHECKING:  # it brings the ACME client
+    from acme_middleware.issuance.conversation import Conversations
 
 
 class Action(Enum):
@@ -60,20 +63,23 @@ class Issuer:
     Args:
         options: As :func:`acme_middleware.options.read` gives them.
         listener: Is told every event.
+        conversations: Those with CAs that are under way; by default each certificate begins its own.
 
     Raises:
         ConfigurationError: no store is set, or CA is unknown.
         StoreMisconfigured: a store's URL cannot be opened.
     """
 
-    def __init__(self, options: Options, *, listener: events.Listener = events.log) -> None:
+    def __init__(
+        self, options: Options, *, listener: events.Listener = events.log, conversations: Conversations | None = None
+    ) -> None:
         if options.store is None:
             raise ConfigurationError(
                 "no store is set",
                 hint="set ACME_STORE or pass --store, for example file:///var/lib/acme-middleware",
                 option="store",
             )
-        self.emit = listener
+        self.emit, self.conversations = listener, conversations
         self.authority: Authority = authorities.find(options.ca)
         # What was not set is what suits the CA.
         self.options = replace(
@@ -157,6 +163,7 @@ class Issuer:
             lineage=lineage,
             emit=self.emit,
             still_ours=held.check,
+            conversation=self.conversations.open(self.authority, self.options.ca_bundle) if self.conversations else None,
         )
         made = ordering.obtain(wanted, profile, previous)
         held.check()
@@ -174,10 +181,7 @@ class Issuer:
             )
         )
         published = self._publish(lineage)
-        window = ordering.renewal_window(made.cert_pem)
-        if window is not None:
-            record = replace(record, ari=window, renew_after=renewal.renew_after(record.not_before, record.not_after, window))
-            record = replace(record, version=record.write(self.store, renewal_key(lineage), expect=record.version))
+        record = advice.keep(self.store, record, ordering.renewal_window(record))
         return Outcome(Action.RENEWED if previous else Action.ISSUED, record, published, reason)
 
     def _due(self, wanted: Sequence[Identifier], record: RenewalRecord | None) -> str | None:

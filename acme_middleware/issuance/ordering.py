@@ -19,25 +19,20 @@ from acme_middleware.errors import (
     CARefused,
     CAUnreachable,
     CertificateRejected,
-    ClockOff,
     ConfigurationError,
     UnexpectedAnswer,
 )
-from acme_middleware.issuance import certificate, keys, renewal
+from acme_middleware.issuance import certificate, keys
 from acme_middleware.issuance.accounts import forget_account, open_account
-from acme_middleware.issuance.records import CertificateRecord, OrderRecord, RenewalWindow, order_key
+from acme_middleware.issuance.conversation import Conversation
+from acme_middleware.issuance.records import CertificateRecord, OrderRecord, RenewalRecord, RenewalWindow, order_key
 from acme_middleware.issuance.validation import forget_tokens, validate
 from acme_middleware.options import Options
-from acme_middleware.protocol import directory as acme_directory
 from acme_middleware.protocol import order as acme_order
 from acme_middleware.protocol import renewal_info
 from acme_middleware.protocol.identifier import Identifier
-from acme_middleware.protocol.network import Network
 from acme_middleware.protocol.order import Order
 from acme_middleware.stores.base import ChallengeSource, Store
-
-CLOCK_LIMIT = 3600.0
-"""Seconds that our clock may differ from the CA's. Let's Encrypt backdates certificates by an hour: within that they work."""
 
 NOT_ABOUT_REPLACING = {"rateLimited", "accountDoesNotExist", "userActionRequired", "rejectedIdentifier", "compound", "badNonce"}
 """Refusals of an order that an order for a new certificate would get as well."""
@@ -53,11 +48,11 @@ class Ordering:
     Args:
         lineage: The certificate's name.
         still_ours: Raises LeaseLost when another process has taken over; called before each step that cannot be undone.
+        conversation: One with this CA that is under way in this thread; by default one begins.
 
     Raises:
-        ConfigurationError: the CA's URL is no directory, or the profile that is required is not there.
-        ClockOff: this machine's clock is further than an hour from the CA's.
-        CAUnreachable, CARefused, UnexpectedAnswer: as the protocol does.
+        ConfigurationError: the profile that is required is not there.
+        ClockOff, CAUnreachable, CARefused, UnexpectedAnswer: as :class:`Conversation` does.
     """
 
     def __init__(
@@ -70,24 +65,12 @@ class Ordering:
         lineage: str,
         emit: events.Listener,
         still_ours: Callable[[], None],
+        conversation: Conversation | None = None,
     ) -> None:
         self.authority, self.options, self.store, self.challenges = authority, options, store, challenges
         self.lineage, self.emit, self.still_ours = lineage, emit, still_ours
-        try:
-            self.network = Network(ca_bundle=options.ca_bundle)
-            self.directory = acme_directory.fetch(self.network, authority.directory)
-        except (CAUnreachable, ConfigurationError) as error:
-            if not authority.when_down:
-                raise
-            url = authority.directory
-            raise CAUnreachable(f"{authority.title} does not answer at {url}", hint=authority.when_down, url=url) from error
-        ahead = self.directory.clock_ahead
-        if ahead is not None and abs(ahead) > CLOCK_LIMIT:
-            raise ClockOff(
-                f"this machine's clock is {abs(ahead) / 3600:.1f} h {'ahead of' if ahead > 0 else 'behind'} the CA's",
-                hint="set the clock (timedatectl set-ntp true), then run the same command again; nothing was ordered",
-                seconds=ahead,
-            )
+        self.conversation = conversation or Conversation(authority, options.ca_bundle)
+        self.network, self.directory = self.conversation.network, self.conversation.directory
 
     def obtain(self, wanted: Sequence[Identifier], profile: str, previous: CertificateRecord | None) -> CertificateRecord:
         """
@@ -168,13 +151,10 @@ class Ordering:
             options={name: value for name in KEPT_OPTIONS if (value := getattr(self.options, name)) is not None},
         )
 
-    def renewal_window(self, cert_pem: str) -> RenewalWindow | None:
+    def renewal_window(self, record: RenewalRecord) -> RenewalWindow | None:
         """Ask when to renew (RFC 9773). None where the CA does not say; a certificate is never lost to a failure here."""
-        if not self.directory.renewal_info:
-            return None
         try:
-            leaf = x509.load_pem_x509_certificate(cert_pem.encode())
-            return renewal.draw(renewal_info.fetch(self.network, self.directory, leaf))
+            return self.conversation.renewal_window(record.ari_id, record.not_after)
         except (CAUnreachable, CARefused, UnexpectedAnswer) as error:
             self.emit(events.Warned(name=self.lineage, message=f"no renewal information: {error}"))
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:  # its module brings the ACME client
 SHORT_LIFETIME = timedelta(days=10)
 EMERGENCY = 1 / 20
 """The share of a lifetime at whose beginning nothing is waited for any more."""
+
+ASK_LATER = timedelta(hours=1)
+ASKED_PER_LIFETIME = 100
 
 
 def renew_after(not_before: datetime, not_after: datetime, window: RenewalWindow | None = None) -> datetime:
@@ -43,6 +47,20 @@ def draw(
     else:
         moment = info.start + timedelta(seconds=uniform(0, (info.end - info.start).total_seconds()))
     return RenewalWindow(start=info.start, end=info.end, drawn=moment, ask_again=info.ask_again, explanation=info.explanation)
+
+
+def advised(record: RenewalRecord, window: RenewalWindow | None, now: datetime) -> RenewalRecord:
+    """The record with the CA's window in it, and the time to ask again: soon where it was asked for in vain."""
+    if window is None:
+        return replace(record, ask_after=ask_in_vain(record, now))
+    moment = renew_after(record.not_before, record.not_after, window)
+    return replace(record, ari=window, renew_after=moment, ask_after=window.ask_again)
+
+
+def ask_in_vain(record: RenewalRecord, now: datetime, *, uniform: Callable[[float, float], float] = random.uniform) -> datetime:
+    """When to ask for renewal information again after nothing was learnt: in an hour or two, earlier in a short life."""
+    pause = min(ASK_LATER, (record.not_after - record.not_before) / ASKED_PER_LIFETIME)
+    return now + pause * uniform(1, 2)
 
 
 def renews_at(record: RenewalRecord) -> datetime:
