@@ -15,6 +15,8 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from acme_middleware import declared
+from acme_middleware.declared import Declared
 from acme_middleware.errors import ConfigurationError
 
 PREFIX = "ACME_"
@@ -88,6 +90,13 @@ def _email(value: Any) -> str:
     return email
 
 
+_key_type = _one_of("ec256", "ec384", "rsa2048", "rsa3072", "rsa4096")
+
+
+def _certificates(value: Any) -> tuple[Declared, ...]:
+    return declared.read(value, key_type=_key_type)
+
+
 def _option(doc: str, parse: Callable[[Any], Any] = _text, default: Any = None, **metadata: Any) -> Any:
     return field(default=default, repr=not metadata.get("secret"), metadata={"doc": doc, "parse": parse, **metadata})
 
@@ -118,9 +127,7 @@ class Options:
         "External account binding: the MAC key, base64url; no flag: set it where your other options are, or in a file",
         secret=True,
     )
-    key_type: str = _option(
-        "The kind of key a certificate gets", _one_of("ec256", "ec384", "rsa2048", "rsa3072", "rsa4096"), default="ec256"
-    )
+    key_type: str = _option("The kind of key a certificate gets", _key_type, default="ec256")
     reuse_key: bool = _option("Keep the certificate's key when renewing", _boolean, default=False)
     profile: str | None = _option("The CA's certificate profile to ask for, where the CA has it")
     require_profile: bool = _option("Refuse to issue where the CA does not have PROFILE", _boolean, default=False)
@@ -141,11 +148,18 @@ class Options:
     )
     owner: str | None = _option("The user that published files belong to, by name or number")
     group: str | None = _option("The group that published files belong to, by name or number; it may read the keys")
+    certificates: tuple[Declared, ...] = _option(
+        "The certificates that `renew` sees to, besides those there are: a table from the name of each to its `names` (by "
+        "default that name), `profile` and `key_type`; no flag",
+        _certificates,
+        default=(),
+        flag=False,
+    )
     wait: float = _option("Seconds to wait for another process that is issuing the same certificate", _seconds, default=120.0)
 
 
 def table() -> Iterator[Field[Any]]:
-    """The options, in the order of the documentation; metadata: ``doc``, ``parse`` and, for secrets, ``secret``."""
+    """The options, in the order of the documentation; metadata: ``doc``, ``parse``, ``flag`` (False: none), ``secret``."""
     return iter(fields(Options))
 
 

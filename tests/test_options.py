@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from acme_middleware import options
+from acme_middleware.declared import Declared
 from acme_middleware.errors import ConfigurationError
 from acme_middleware.stores import open_challenges, open_store
 
@@ -67,6 +68,15 @@ def test_a_store_may_be_given_by_the_path_of_its_folder(tmp_path: Path) -> None:
         pytest.param("flag", "self_check_via", "h:99999", "takes HOST:PORT", id="a port that is none"),
         pytest.param("flag", "email", "a@b.example,c@d.example", "takes one email", id="two addresses"),
         pytest.param("setting", "publish_dir", 3, "takes text, not int", id="a path that is a number"),
+        pytest.param("environment", "certificates", "{", "is no JSON", id="certificates that are no JSON"),
+        pytest.param("setting", "certificates", ["a.example"], "takes a table such as", id="certificates as a list"),
+        pytest.param(
+            "x.toml", "certificates", {"a.example": {"deploy": []}}, "only names, profile, key_type", id="a certificate's typo"
+        ),
+        pytest.param(
+            "setting", "certificates", {"a.example": {"key_type": "dsa"}}, "takes one of ec256", id="a certificate's key"
+        ),
+        pytest.param("setting", "certificates", {"a.example": {"names": 3}}, "no list of texts", id="a certificate's names"),
     ],
 )
 def test_wrong_value_names_option_value_place_and_what_is_valid(source: str, name: str, value: Any, says: str) -> None:
@@ -75,6 +85,24 @@ def test_wrong_value_names_option_value_place_and_what_is_valid(source: str, nam
     assert says in str(wrong.value)
     assert wrong.value.option == name
     assert wrong.value.hint
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        pytest.param("environment", '{"shop": {"names": ["a.example", "b.example"], "key_type": "ec384"}}', id="JSON"),
+        pytest.param("setting", {"shop": {"names": ("a.example", "b.example"), "key_type": "ec384"}}, id="a dictionary"),
+        pytest.param("setting", {"shop": {"names": "a.example b.example", "key_type": "ec384"}}, id="names in one text"),
+    ],
+)
+def test_certificates_are_declared_in_a_table(source: str, value: Any) -> None:
+    read = options.read((source, {"certificates": value}))
+    assert read.certificates == (Declared("shop", ("a.example", "b.example"), None, "ec384"),)
+
+
+@pytest.mark.parametrize("entry", [{}, "", [], "a.example", ["a.example"]])
+def test_certificate_that_is_declared_in_short_is_for_its_own_name(entry: Any) -> None:
+    assert options.read(("setting", {"certificates": {"a.example": entry}})).certificates[0].names == ("a.example",)
 
 
 def test_value_of_a_secret_is_never_shown() -> None:

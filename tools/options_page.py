@@ -14,7 +14,7 @@ from typing import Any
 
 from acme_middleware import options
 from acme_middleware.authorities import AUTHORITIES
-from acme_middleware.cli.flags import METAVARS, SERVING_ONLY
+from acme_middleware.cli.flags import METAVARS, has_flag
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "options.md"
 
@@ -59,7 +59,13 @@ _DEFAULTS = {
     "publish_dir": "the folder `live` in the store, where that is a folder",
     "self_check": "`warn`; with the local CA `skip`",
 }
-_KINDS = {bool: "yes or no: `true`, `false`", float: "a number", type(None): "text", str: "text"}
+_KINDS = {
+    bool: "yes or no: `true`, `false`",
+    float: "a number",
+    type(None): "text",
+    str: "text",
+    tuple: "a table; as a variable JSON",
+}
 
 
 def page() -> str:
@@ -75,7 +81,7 @@ def page() -> str:
 
 
 def _row(option: Field[Any]) -> str:
-    flag = None if option.metadata.get("secret") or option.name in SERVING_ONLY else "--" + option.name.replace("_", "-")
+    flag = "--" + option.name.replace("_", "-") if has_flag(option) else None
     cells = [
         option.name.replace("_", " "),
         f"`{flag}`" if flag else "none",
@@ -99,7 +105,7 @@ def _takes(option: Field[Any]) -> str:
 def _default(option: Field[Any]) -> str:
     if option.name in _DEFAULTS:
         return _DEFAULTS[option.name]
-    if option.default is None:
+    if option.default is None or option.default == ():
         return "not set"
     if isinstance(option.default, bool):
         return str(option.default).lower().join("``")

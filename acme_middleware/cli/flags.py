@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import Field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,12 +25,16 @@ def of_table(*, only: set[str] | None = None) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         for option in reversed(list(options.table())):
-            if option.metadata.get("secret") or option.name in SERVING_ONLY or (only is not None and option.name not in only):
-                continue
-            command = _flag(option)(command)
+            if has_flag(option) and (only is None or option.name in only):
+                command = _flag(option)(command)
         return click.option("--config", type=click.Path(path_type=Path), help="Read options from this TOML file.")(command)
 
     return add
+
+
+def has_flag(option: Field[Any]) -> bool:
+    """Whether a command line can set an option: no secret, which others could read there, and no whole table."""
+    return not option.metadata.get("secret") and option.metadata.get("flag", True) and option.name not in SERVING_ONLY
 
 
 def _flag(option: Any) -> Callable[[Command], Command]:
@@ -47,7 +52,7 @@ def _flag(option: Any) -> Callable[[Command], Command]:
 METAVARS = {
     "store": "URL",
     "challenge_store": "URL",
-    "ca": "NAME|URL",
+    "ca": "NAME|URL,...",
     "ca_bundle": "FILE",
     "self_check_via": "HOST:PORT",
     "publish_dir": "DIR",
