@@ -5,7 +5,6 @@ ACME challenges for any ASGI 3 app.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from acme_middleware.challenge import PREFIX
@@ -50,31 +49,29 @@ class AcmeMiddleware:
         self._responder = Responder(store, on_unknown=on_unknown)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or PREFIX not in scope["path"]:
+        if scope["type"] != "http" or PREFIX not in (path := scope["path"]):
             await self.app(scope, receive, send)
             return
-        path = _below_root(scope["path"], scope.get("root_path", ""))
+        if root := scope.get("root_path"):
+            path = _below_root(path, root)
         answer = None
         if path.startswith(PREFIX):
-            client = scope.get("client")
-            answer = await self._responder.respond_async(
-                scope["method"], path, address=client[0] if client else "", agent=_user_agent(scope["headers"])
-            )
+            client, method, agent = scope.get("client"), scope["method"], _user_agent(scope["headers"])
+            address = client[0] if client else ""
+            if self._responder.waits:
+                answer = await self._responder.respond_async(method, path, address=address, agent=agent)
+            else:
+                answer = self._responder.respond(method, path, address=address, agent=agent)
         if answer is None:
             await self.app(scope, receive, send)
             return
-        await send({"type": "http.response.start", "status": answer.status, "headers": list(_encoded(answer.headers))})
+        await send({"type": "http.response.start", "status": answer.status, "headers": list(answer.raw_headers)})
         await send({"type": "http.response.body", "body": answer.body})
-
-
-@lru_cache(maxsize=16)  # one answer's headers differ from another's in the length
-def _encoded(headers: tuple[tuple[str, str], ...]) -> tuple[tuple[bytes, bytes], ...]:
-    return tuple((name.lower().encode(), value.encode()) for name, value in headers)
 
 
 def _below_root(path: str, root: str) -> str:
     """``path`` has the root_path in front of it, since ASGI 2.3; some servers and proxies still leave it out."""
-    if root and path.startswith(root) and path.startswith("/", len(root)):
+    if path.startswith(root) and path.startswith("/", len(root)):
         return path[len(root) :]
     return path
 

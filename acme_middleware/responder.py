@@ -44,6 +44,10 @@ class Responder:
         on_unknown: What becomes of a token that the store does not have: ``"pass"`` lets the app answer, since another ACME
             client may be at work there; ``"404"`` answers.
 
+    Attributes:
+        waits: Whether the store may wait for a network or a lock. Where it does not, :meth:`respond` may be called on an event
+            loop too, and is quicker there.
+
     Raises:
         StoreMisconfigured: The URL's scheme is unknown, or its driver is missing. A store that is down is not an error here.
         ConfigurationError: ``on_unknown`` is neither.
@@ -59,6 +63,7 @@ class Responder:
                 option="on_unknown",
             )
         self._source = open_challenges(store)
+        self.waits = self._source.blocking
         self._lookup = Lookup(self._source)
         self._on_unknown = on_unknown
         # What isinstance(..., FetchLog) looks for, without the 2 ms that importing FetchLog costs every web worker.
@@ -83,7 +88,7 @@ class Responder:
         token = challenge.requested_token(method, path)
         if token is None:
             return None
-        outcome = None if token == challenge.MALFORMED else self._lookup.fetch(token)
+        outcome = self._lookup.fetch(token) if token else None
         return self._answer(method, path, token, outcome, address, agent)
 
     async def respond_async(self, method: str, path: str, *, address: str = "", agent: str = "") -> Answer | None:
@@ -91,12 +96,7 @@ class Responder:
         token = challenge.requested_token(method, path)
         if token is None:
             return None
-        if token == challenge.MALFORMED:
-            outcome: Outcome = None
-        elif self._source.blocking:
-            outcome = await self._lookup.fetch_async(token)
-        else:
-            outcome = self._lookup.fetch(token)
+        outcome = await self._lookup.fetch_async(token) if token else None
         return self._answer(method, path, token, outcome, address, agent)
 
     def _answer(self, method: str, path: str, token: str, outcome: Outcome, address: str, agent: str) -> Answer | None:

@@ -14,11 +14,12 @@ import pytest
 import acme_middleware
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("acme_middleware", "django_acme_middleware")
+ADAPTERS = ("aiohttp", "django", "flask", "starlette", "tornado")
 SOURCES = {
     "acme_middleware": ROOT / "acme_middleware",
-    "django_acme_middleware": ROOT / "integrations" / "django_acme_middleware",
+    **{f"{name}_acme_middleware": ROOT / "integrations" / f"{name}_acme_middleware" for name in ADAPTERS},
 }
+PACKAGES = tuple(SOURCES)
 
 
 def run(*command: str | Path, cwd: Path) -> str:

@@ -415,3 +415,44 @@ except StoreUnavailable as error:
         store.present(TOKEN, ANSWER, ttl=60)
         monkeypatch.chdir("/")
         assert store.key_authorization(TOKEN) == ANSWER
+
+
+class TestReadBefore:
+    """A reader remembers what a file said, for as long as it is that very file."""
+
+    @pytest.fixture
+    def path(self, store, folder):
+        WebrootChallengeStore(store.root).present(TOKEN, ANSWER, ttl=60)
+        assert [store.key_authorization(TOKEN) for _ in range(3)] == [ANSWER] * 3
+        return folder / TOKEN
+
+    @pytest.mark.parametrize(
+        ("change", "then"),
+        [
+            pytest.param(Path.unlink, None, id="removed"),
+            pytest.param(lambda path: path.rename(path.with_name("other")), None, id="renamed"),
+            pytest.param(lambda path: path.parent.rename(path.parent.with_name("old")), None, id="its folder moved away"),
+            pytest.param(make_stale, ANSWER, id="touched, its twin says that it is good"),
+            pytest.param(lambda path: (make_stale(path), make_stale(path.with_name(".expires-" + TOKEN))), None, id="expired"),
+            pytest.param(lambda path: path.write_text("b" * len(ANSWER)), "b" * len(ANSWER), id="written over, as long"),
+            pytest.param(lambda path: path.write_bytes(b""), None, id="emptied"),
+            pytest.param(lambda path: (path.unlink(), path.symlink_to("/etc/hostname")), None, id="a link in its place"),
+            pytest.param(lambda path: (path.unlink(), path.mkdir()), None, id="a folder in its place"),
+        ],
+    )
+    def test_a_file_that_changed_is_read_again(self, store, path, change, then):
+        change(path)
+        assert store.key_authorization(TOKEN) == then
+
+    def test_another_file_in_its_place_is_read(self, store, path):
+        other = path.with_name("fresh")
+        other.write_text("other.answer")
+        other.replace(path)
+        assert store.key_authorization(TOKEN) == "other.answer"
+
+    def test_what_is_remembered_is_bounded(self, store):
+        writer = WebrootChallengeStore(store.root)
+        for number in range(challenges.READ_KEPT + 5):
+            writer.present(f"token-{number}", f"token-{number}.thumbprint", ttl=60)
+            assert store.key_authorization(f"token-{number}") == f"token-{number}.thumbprint"
+        assert len(store._read) <= challenges.READ_KEPT

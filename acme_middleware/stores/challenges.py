@@ -30,6 +30,9 @@ EXPIRY = ".expires-"
 UNDER_WAY = ".acme-middleware-"
 UNDER_WAY_LIMIT = 60.0
 
+READ_KEPT = 256
+"""Tokens whose answer a reader keeps beside the file's identity."""
+
 # O_NOFOLLOW: a link would serve any file of the machine. O_NONBLOCK: opening a FIFO would wait for a writer, for ever.
 # Windows has none of them, nor links and FIFOs that everybody can make.
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -66,6 +69,7 @@ class WebrootChallengeStore:
         self._folder = os.path.join(self._root, *PREFIX.strip("/").split("/"))
         self._prefix = self._folder + os.sep
         self._expiry_prefix = self._prefix + EXPIRY
+        self._read: dict[str, tuple[int, int, str]] = {}
 
     def __repr__(self) -> str:
         return f"WebrootChallengeStore({self._root!r})"
@@ -78,6 +82,19 @@ class WebrootChallengeStore:
         return Path(self._root)
 
     def key_authorization(self, token: str) -> str | None:
+        # A CA fetches a token many times, from several places. While it is the very file that was read, untouched since (a
+        # change of content, mode or name changes ctime too) and unexpired, one system call is enough, in place of four.
+        if (read := self._read.get(token)) is not None:
+            try:
+                seen = os.lstat(self._prefix + token)
+            except OSError:
+                self._read.pop(token, None)
+            else:
+                if (seen.st_ino, seen.st_ctime_ns) == read[:2] and seen.st_mtime > time.time():
+                    return read[2]
+        return self._look(token)
+
+    def _look(self, token: str) -> str | None:
         try:
             descriptor = os.open(self._prefix + token, _READ)
         except OSError as error:
@@ -89,7 +106,8 @@ class WebrootChallengeStore:
             if not stat.S_ISREG(found.st_mode) or found.st_size > FILE_CAP:
                 return None
             # Our tokens have their expiry as modification time too: only past it, as in every foreign file, the twin is asked.
-            if found.st_mtime <= time.time() and self._expired(token):
+            ours = found.st_mtime > time.time()
+            if not ours and self._expired(token):
                 return None
             content = os.read(descriptor, FILE_CAP + 1)
         except OSError as error:
@@ -98,7 +116,14 @@ class WebrootChallengeStore:
             os.close(descriptor)
         # Empty: a client that writes in place has just begun. Not ASCII: no key authorization.
         content = content.rstrip()
-        return content.decode("ascii") if content and len(content) <= FILE_CAP and content.isascii() else None
+        if not content or len(content) > FILE_CAP or not content.isascii():
+            return None
+        answer = content.decode("ascii")
+        if ours:
+            if len(self._read) >= READ_KEPT:
+                self._read.clear()
+            self._read[token] = found.st_ino, found.st_ctime_ns, answer
+        return answer
 
     def present(self, token: str, key_authorization: str, *, ttl: float) -> None:
         if not is_token(token):

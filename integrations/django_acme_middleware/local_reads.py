@@ -41,12 +41,14 @@ class LocalReads:
 
     @contextmanager
     def like(self, connection: BaseDatabaseWrapper) -> Iterator[BaseDatabaseWrapper]:
-        """Yield a connection to the database of this one, which is closed at once where using it fails."""
+        """Yield an open connection to the database of this one, which is closed at once where using it fails."""
         if self._pid != os.getpid():  # SQLite's connections do not survive a fork, nor does a lock that is held
             self._forget()
         opened_at, ours = self._take(connection)
         try:
-            yield ours
+            ours.ensure_connection()
+            with ours.wrap_database_errors:
+                yield ours
         except BaseException:
             ours.close()
             raise

@@ -41,7 +41,7 @@ LIMIT = 3600 if FULL else 600
 PIPED: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
 
 GROWTH = 2_000_000
-"""Bytes that a process may be bigger at the end than after a quarter of its requests: 60 lost with each inside would be more."""
+"""Bytes that a process may be bigger at the end than after a quarter of its requests: 60 lost with each would be more."""
 
 
 @dataclass(frozen=True)

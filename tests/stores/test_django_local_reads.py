@@ -73,10 +73,11 @@ def test_an_sqlite_file_is_brief_and_a_database_in_memory_is_not(monkeypatch: py
 
 def test_a_burst_shares_a_connection_which_is_closed_soon_after(challenges: DjangoChallengeStore, opened: list[object]) -> None:
     connection.close()
+    soon(lambda: not open_files())  # those of a test before this one
     assert {challenges.key_authorization(TOKEN) for _ in range(200)} == {ANSWER}
     assert 1 <= len(opened) <= 3, "one, and one more for each second that it takes"
     assert connection.connection is None, "the thread's own was used"
-    assert open_files() == 1
+    assert 1 <= open_files() <= 2, "one, and one that is about to be closed"
     soon(lambda: not open_files())
     assert challenges.key_authorization(TOKEN) == ANSWER, "nothing was opened after the first were closed"
     soon(lambda: not open_files())
