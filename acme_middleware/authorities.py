@@ -9,12 +9,42 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from acme_middleware.errors import ConfigurationError
+
+
+class Limit(NamedTuple):
+    """So many in any stretch of so long."""
+
+    most: int
+    window: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    What a CA allows one account; None where that is more than anybody comes to.
+
+    Attributes:
+        orders: New orders.
+        failures: Failed validations of one name.
+        same_names: Certificates for one exact set of names.
+        domain: Certificates for one registered domain and all that is below it.
+        requests_per_second: Of all kinds, from one address. Who asks faster is slowed down, not refused.
+    """
+
+    orders: Limit | None = None
+    failures: Limit | None = None
+    same_names: Limit | None = None
+    domain: Limit | None = None
+    requests_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +64,9 @@ class Authority:
         ca_bundle: The roots to trust for its own HTTPS where those are not the system's; CA_BUNDLE beats it.
         self_check: What SELF_CHECK is for it where that is not set.
         when_down: What to do when it does not answer, where that is not just to try again later.
+        limits: What it allows, where that is known; it is then refused here before it is refused there.
+        takes_eab: Whether an external account binding is of use to it; where one is set for another CA of the list, it is not
+            sent to those that take none.
     """
 
     id: str
@@ -46,6 +79,8 @@ class Authority:
     ca_bundle: Path | None = None
     self_check: str = "warn"
     when_down: str = ""
+    limits: Limits | None = None
+    takes_eab: bool = True
 
 
 def local_state() -> Path:
@@ -56,6 +91,8 @@ def local_state() -> Path:
 
 LOCAL_PORT = 14443
 """Where ``acme-middleware ca`` listens."""
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 _LETSENCRYPT_NAMES = {"": 100, "classic": 100, "tlsserver": 25, "shortlived": 25}
 
@@ -69,6 +106,11 @@ AUTHORITIES: Mapping[str, Authority] = {
             staging="letsencrypt-staging",
             max_names=_LETSENCRYPT_NAMES,
             ip_profile="shortlived",
+            # https://letsencrypt.org/docs/rate-limits/
+            limits=Limits(
+                orders=Limit(300, 3 * HOUR), failures=Limit(5, HOUR), same_names=Limit(5, 7 * DAY), domain=Limit(50, 7 * DAY)
+            ),
+            takes_eab=False,
         ),
         Authority(
             "letsencrypt-staging",
@@ -77,6 +119,9 @@ AUTHORITIES: Mapping[str, Authority] = {
             trusted=False,
             max_names=_LETSENCRYPT_NAMES,
             ip_profile="shortlived",
+            # https://letsencrypt.org/docs/staging-environment/; 30,000 certificates in seven days are as good as no limit.
+            limits=Limits(orders=Limit(1500, 3 * HOUR), failures=Limit(200, HOUR), requests_per_second=20),
+            takes_eab=False,
         ),
         Authority("zerossl", "ZeroSSL", "https://acme.zerossl.com/v2/DV90"),
         Authority("google", "Google Trust Services", "https://dv.acme-v02.api.pki.goog/directory", staging="google-staging"),
@@ -130,6 +175,19 @@ def find(ca: str) -> Authority:
     digest = hashlib.sha256(ca.encode()).hexdigest()[:8]
     place = host if port is None else f"{host}_{port}"
     return Authority(f"{place}_{digest}", host if port is None else f"{host}:{port}", ca)
+
+
+def find_all(cas: str) -> tuple[Authority, ...]:
+    """
+    Look up a list of CAs, as the option CA has it: names and URLs with commas or spaces between them.
+
+    The first is the one that is used; the others are there for when it fails.
+
+    Raises:
+        ConfigurationError: as :func:`find`, or there is none.
+    """
+    found = map(find, re.split(r"[,\s]+", cas.strip(", \t\r\n")))
+    return tuple({authority.id: authority for authority in found}.values())
 
 
 def staging_of(authority: Authority) -> Authority:

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from acme_middleware.errors import CARefused, CAUnreachable, ConfigurationError,
 from acme_middleware.protocol import directory as acme_directory
 from acme_middleware.protocol.account import load_key, new_key
 from acme_middleware.protocol.network import NONCE_TRIES, Network
+from acme_middleware.protocol.pace import Pace, shared
 from acme_middleware.protocol.reply import ERROR_PREFIX, Reply, problem_from
 
 
@@ -283,3 +285,27 @@ def test_key_authorization_is_token_and_thumbprint() -> None:
     made.sign_as(load_key(new_key()), None)
     token, _, thumbprint = made.key_authorization("abc").partition(".")
     assert (token, len(thumbprint)) == ("abc", 43)
+
+
+def test_ca_with_a_limit_for_all_requests_is_asked_no_faster_by_several_networks() -> None:
+    times: list[float] = []
+
+    def answer(*_: object) -> Scripted:
+        times.append(time.monotonic())
+        return 200, {}, b"{}"
+
+    with scripted(answer) as server:
+        pace = Pace(5)
+        networks = [Network(pace=pace) for _ in range(3)]
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(lambda number: networks[number % 3].get(server.url + "/x"), range(12)))
+    times.sort()
+    # A request may be on its way for longer than the next one.
+    assert all(later - earlier > 0.8 for earlier, later in zip(times, times[5:], strict=False)), times
+    assert times[4] - times[0] < 0.8, "the first five do not wait"
+    assert times[-1] - times[0] >= 1.8
+
+
+def test_process_has_one_pace_for_each_ca() -> None:
+    assert shared("a", 20) is shared("a", 20)
+    assert shared("a", 20) is not shared("b", 20)

@@ -51,7 +51,7 @@ def issue(
     """
     options = flags.load(given, config)
     if staging:
-        options = replace(options, ca=authorities.staging_of(authorities.find(options.ca)).id)
+        options = replace(options, ca=authorities.staging_of(authorities.find_all(options.ca)[0]).id)
     around = flags.surroundings()
     with Progress(quiet=as_json) as progress:
 

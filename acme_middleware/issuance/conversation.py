@@ -18,7 +18,7 @@ from acme_middleware.errors import AcmeMiddlewareError, CARefused, CAUnreachable
 from acme_middleware.issuance import renewal
 from acme_middleware.issuance.records import RenewalWindow
 from acme_middleware.protocol import directory as acme_directory
-from acme_middleware.protocol import renewal_info
+from acme_middleware.protocol import pace, renewal_info
 from acme_middleware.protocol.network import Network
 
 CLOCK_LIMIT = 3600.0
@@ -44,7 +44,8 @@ class Conversation:
     def __init__(self, authority: Authority, ca_bundle: Path | None) -> None:
         self.authority = authority
         try:
-            self.network = Network(ca_bundle=ca_bundle)
+            per_second = authority.limits and authority.limits.requests_per_second
+            self.network = Network(ca_bundle=ca_bundle, pace=pace.shared(authority.id, per_second) if per_second else None)
             self.directory = acme_directory.fetch(self.network, authority.directory)
         except (CAUnreachable, ConfigurationError) as error:
             if not authority.when_down:

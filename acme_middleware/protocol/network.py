@@ -26,6 +26,7 @@ from josepy.jwk import JWK
 from acme_middleware import __version__
 from acme_middleware._text import printable
 from acme_middleware.errors import CARefused, CAUnreachable, ConfigurationError
+from acme_middleware.protocol.pace import Pace
 from acme_middleware.protocol.reply import Reply, refusal, unexpected
 
 TIMEOUT = 30.0
@@ -61,6 +62,7 @@ class Network(ClientNetwork):
     Args:
         key: The account's key.
         ca_bundle: A PEM file of the roots to trust for the CA's own HTTPS, in place of the system's.
+        pace: How fast this process may ask this CA; every request waits for its turn.
 
     Raises:
         ConfigurationError: there are no roots in ``ca_bundle``.
@@ -68,10 +70,10 @@ class Network(ClientNetwork):
     Raises (every method): CAUnreachable, CARefused, UnexpectedAnswer.
     """
 
-    def __init__(self, key: JWK | None = None, *, ca_bundle: Path | None = None) -> None:
+    def __init__(self, key: JWK | None = None, *, ca_bundle: Path | None = None, pace: Pace | None = None) -> None:
         # The library defaults to RS256, whatever the key is: for an EC key the algorithm must be said (RFC 7518 section 3.1).
         super().__init__(key, alg=ES256, user_agent=f"acme-middleware/{__version__} {requests.utils.default_user_agent()}")
-        self.ca_bundle = ca_bundle
+        self.ca_bundle, self.pace = ca_bundle, pace
         if ca_bundle is not None:
             _try_roots(ca_bundle)
         self.new_nonce_url = ""
@@ -154,6 +156,8 @@ class Network(ClientNetwork):
 
     def _exchange(self, method: str, url: str, **arguments: Any) -> Reply:
         headers = {"User-Agent": self.user_agent} | arguments.pop("headers", {})
+        if self.pace is not None:
+            self.pace.wait()
         try:
             # `verify` is given with every request: REQUESTS_CA_BUNDLE in the environment beats the session's. Redirects are
             # not followed: no ACME resource redirects, and a signed request is bound to its URL.

@@ -41,7 +41,7 @@ class Configuration:
         files = {setting_name(option.name) + "_FILE" for option in table() if option.metadata.get("secret")}
         given = {name: value for name, value in self._settings.items() if name not in files}
         options = read(("setting", from_settings(given)), ("default", self.defaults))
-        authorities.find(options.ca)
+        authorities.find_all(options.ca)
         return options
 
     def layers(self, config: Path | None = None) -> Sequence[Layer]:
