@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from acme_middleware import events, options
+from acme_middleware.cli.invocation import Invocation, by_itself
 
 Layer = tuple[str, Mapping[str, Any]]
 
@@ -24,6 +25,7 @@ class Surroundings:
             value of ``--config``.
         defaults: The lowest layer.
         listener: Is told every event besides the display.
+        invocation: How a timer calls a verb here.
     """
 
     command: str
@@ -31,6 +33,7 @@ class Surroundings:
     layers: Callable[[Path | None], Sequence[Layer]]
     defaults: Mapping[str, Any]
     listener: events.Listener = events.log
+    invocation: Callable[[], Invocation] = by_itself
 
 
 BY_ITSELF = Surroundings(

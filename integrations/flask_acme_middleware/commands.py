@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from flask import Flask, current_app
+from flask.cli import ScriptInfo
 
 from acme_middleware import __version__
 from flask_acme_middleware.conf import Configuration
+
+if TYPE_CHECKING:
+    from acme_middleware.cli.invocation import Invocation
 
 HELP = """
 TLS certificates for this web app, by ACME: the app answers the CA's challenges itself.
@@ -59,6 +66,7 @@ class AcmeGroup(click.Group):
             issue_command="flask acme issue",
             layers=self.configuration.layers,
             defaults=self.configuration.defaults,
+            invocation=lambda: _invocation(ctx),
         )
         # Flask's own command line has pushed it; app.test_cli_runner() has not.
         if not current_app or current_app._get_current_object() is not self.app:  # type: ignore[attr-defined]
@@ -66,3 +74,12 @@ class AcmeGroup(click.Group):
         # What happens is shown anyway; an application that configures logging gets it there as well.
         logging.getLogger("acme_middleware").addHandler(logging.NullHandler())
         return super().invoke(ctx)
+
+
+def _invocation(ctx: click.Context) -> Invocation:
+    from acme_middleware.cli.invocation import Invocation
+
+    above = ctx.parent.find_object(ScriptInfo) if ctx.parent else None
+    app = above.app_import_path if above else None
+    words = ("-m", "flask", *(("--app", app) if app else ()), "acme")
+    return Invocation((sys.executable, *words), Path.cwd(), ("python", *words))

@@ -8,18 +8,31 @@ exit codes are the same as those of ``acme-middleware``.
 from __future__ import annotations
 
 import io
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 import click
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from acme_middleware.cli import acme, main
+from acme_middleware.cli.invocation import Invocation
 from acme_middleware.cli.surroundings import Surroundings
 from django_acme_middleware import conf, signals
+
+
+def _invocation() -> Invocation:
+    manage = Path(sys.argv[0]).absolute()
+    environment = {"DJANGO_SETTINGS_MODULE": os.environ["DJANGO_SETTINGS_MODULE"]}
+    if manage.suffix == ".py" and not manage.name.startswith("__"):
+        return Invocation((sys.executable, str(manage), "acme"), manage.parent, ("python", "manage.py", "acme"), environment)
+    words = ("-m", "django", "acme")
+    return Invocation((sys.executable, *words), Path.cwd(), ("python", *words), environment)
+
 
 SURROUNDINGS = Surroundings(
     command="manage.py acme",
@@ -27,6 +40,7 @@ SURROUNDINGS = Surroundings(
     layers=conf.layers,
     defaults=conf.DEFAULTS,
     listener=signals.tell,
+    invocation=_invocation,
 )
 
 

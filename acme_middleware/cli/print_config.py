@@ -1,0 +1,148 @@
+"""The verb ``print-config``: what to tell the programs around the app. Each program is a command of this group."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from acme_middleware.cli import flags, timers
+from acme_middleware.cli.report import print_json, reported
+from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError
+from acme_middleware.issuance.records import RenewalRecord, renewal_key
+from acme_middleware.options import Options
+from acme_middleware.renewer import interval
+from acme_middleware.stores import open_store
+
+UNIT = "acme-renew"
+UNITS = Path("/etc/systemd/system")
+
+
+@click.group("print-config", short_help="Print what a timer needs to renew: systemd, cron, kubernetes.")
+def print_config() -> None:
+    """
+    Print configuration for the programs around the app, made for this very command: its interpreter, its project, its options.
+
+    Flags that are given here are given to the command as well. How often it runs follows from the shortest lifetime in the
+    store: every 6 hours, every hour for certificates of 6 days.
+    """
+
+
+user_flag = click.option("--user", help="Whose command it is.  [the owner of the store's folder, or you]")
+
+
+@print_config.command(short_help="A service and a timer.")
+@click.option("--unit", default=UNIT, show_default=True, help="What to call the units.")
+@click.option("--into", type=click.Path(path_type=Path, file_okay=False), help=f"Write them there: {UNITS}.")
+@user_flag
+@flags.of_table()
+@reported
+def systemd(unit: str, into: Path | None, user: str | None, config: Path | None, as_json: bool, **given: Any) -> int:
+    """
+    Print a systemd service and its timer, or write them.
+
+    \b
+    Then: systemctl daemon-reload && systemctl enable --now acme-renew.timer
+    """
+    units = timers.systemd_units(_job(given, config, user), unit)
+    if into is not None:
+        for name, text in units.items():
+            try:
+                (into / name).write_text(text)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"cannot write {into / name}: {error.strerror}", hint="as root, or print them", option="into"
+                ) from error
+    if as_json:
+        print_json({"files": units})
+        return 0
+    if into is None:
+        click.echo("\n".join(f"# {UNITS / name}\n{text}" for name, text in units.items()), nl=False)
+    steps = f"systemctl daemon-reload && systemctl enable --now {unit}.timer"
+    click.echo(f"next: {steps}; then `systemctl start {unit}` and `journalctl -u {unit}` show that it works", err=True)
+    return 0
+
+
+@print_config.command(short_help="A line for a crontab.")
+@user_flag
+@flags.of_table()
+@reported
+def cron(user: str | None, config: Path | None, as_json: bool, **given: Any) -> int:
+    """Print a line for ``crontab -e``. Its minute is this machine's own: not all machines ask the CA at once."""
+    line = timers.cron_line(_job(given, config, user))
+    if as_json:
+        print_json({"files": {"crontab": line}})
+    else:
+        click.echo(line, nl=False)
+    return 0
+
+
+@print_config.command(short_help="A CronJob.")
+@click.option("--name", default=UNIT, show_default=True, help="What to call it.")
+@click.option("--image", default="registry.example/app:latest", show_default=True, help="The image of your app.")
+@click.option("--secret", default="acme-middleware", show_default=True, help="The Secret whose entries are its environment.")
+@flags.of_table()
+@reported
+def kubernetes(name: str, image: str, secret: str, config: Path | None, as_json: bool, **given: Any) -> int:
+    """Print a CronJob for Kubernetes. The store must be one that the app's pods share: a database, or a volume."""
+    text = timers.cron_job(_job(given, config, None), name=name, image=image, secret=secret)
+    if as_json:
+        print_json({"files": {f"{name}.yaml": text}})
+    else:
+        click.echo(text, nl=False)
+    return 0
+
+
+def _job(given: dict[str, Any], config: Path | None, user: str | None) -> timers.Job:
+    options = flags.load(given, config)
+    invocation = flags.surroundings().invocation()
+    words = ["renew"]
+    for option, value in given.items():
+        if value not in (None, False):
+            words += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
+    if config is not None:
+        words += ["--config", str(config.absolute())]
+    paths = [path for path in (_folder(options), options.publish_dir and options.publish_dir.absolute()) if path]
+    schedule = timers.Schedule.every(interval(_lifetimes(options)), f"{timers.machine()} {invocation.directory}")
+    return timers.Job(invocation, words, schedule, user or _owner(paths, invocation.directory), paths)
+
+
+def _lifetimes(options: Options) -> list[timedelta]:
+    """Of the certificates there are; a store that cannot be read now is no reason to print nothing."""
+    found = []
+    try:
+        for key, record in open_store(options.store).scan(renewal_key("")):
+            try:
+                known = RenewalRecord.decode(key, record.value, record.version)
+            except AcmeMiddlewareError:
+                continue  # `status` speaks of it
+            found.append(known.not_after - known.not_before)
+    except AcmeMiddlewareError as error:
+        click.echo(f"warning: the store cannot be read, so the usual lifetimes are taken: {error}", err=True)
+    return found
+
+
+def _folder(options: Options) -> Path | None:
+    """The folder of a store in files."""
+    store = options.store
+    if isinstance(store, os.PathLike):
+        return Path(store).absolute()
+    if isinstance(store, str) and store.startswith("file:"):
+        path: Path = getattr(open_store(store), "path", Path())
+        return path.absolute()
+    return None
+
+
+def _owner(paths: list[Path], project: Path) -> str:
+    import pwd  # which Windows lacks
+
+    # Units are often printed by root, for a site that is somebody else's.
+    there = [path for path in (*paths, *([] if os.getuid() else [project])) if path.exists()]
+    uid = there[0].stat().st_uid if there else os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
