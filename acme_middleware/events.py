@@ -8,7 +8,7 @@ raises stops the work like any other error.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -103,11 +103,41 @@ class Failed(Event):
     error: Exception
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expiring(Event):
+    """A certificate is about to expire, or has, and was not renewed now; ``reason`` says why not. Somebody must act."""
+
+    not_after: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepBegan(Event):
+    """All certificates are being looked after; ``name`` is the host. ``due`` of ``certificates`` are to be issued."""
+
+    certificates: int
+    due: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepEnded(Event):
+    """A sweep is over; ``name`` is the host. ``counts`` says how many names each action was the end of."""
+
+    counts: Mapping[str, int]
+
+
 Listener = Callable[[Event], None]
+
+LEVELS = {
+    Failed: logging.ERROR,
+    Expiring: logging.ERROR,
+    Warned: logging.WARNING,
+    SelfCheckUnsure: logging.WARNING,
+}
 
 
 def log(event: Event) -> None:
     """The listener that is always there: one line per event in the log ``acme_middleware.events``."""
-    level = {Failed: logging.ERROR, Warned: logging.WARNING, SelfCheckUnsure: logging.WARNING}.get(type(event), logging.INFO)
+    level = LEVELS.get(type(event), logging.INFO)
     facts = ", ".join(f"{field}={getattr(event, field)}" for field in type(event).__dataclass_fields__ if field != "name")
     logger.log(level, "%s: %s%s", event.name, type(event).__name__, printable(f" ({facts})") if facts else "")

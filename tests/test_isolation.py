@@ -81,6 +81,7 @@ ALLOWED = {
             "protocol",
             "stores",
             "deploy",
+            "declared",
         },
         "__version__",
     },

@@ -8,7 +8,6 @@ moved the time of the next asking on.
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +25,7 @@ from acme_middleware.errors import (
     UnexpectedAnswer,
 )
 from acme_middleware.issuance import renewal
-from acme_middleware.issuance.records import RenewalRecord, RenewalWindow, renewal_key
+from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, RenewalWindow, certificate_key, renewal_key
 from acme_middleware.stores.base import Store
 
 if TYPE_CHECKING:  # it brings the ACME client
@@ -45,10 +44,7 @@ def keep(store: Store, record: RenewalRecord, window: RenewalWindow | None) -> R
     Returns:
         The record as it is stored now: where another process was faster, what that wrote.
     """
-    try:
-        return _swap(store, record, renewal.advised(record, window, clock.now()))
-    except Conflict:
-        return RenewalRecord.read(store, renewal_key(record.name)) or record
+    return _swap(store, record, renewal.advised(record, window, clock.now()))
 
 
 class Advice:
@@ -64,9 +60,21 @@ class Advice:
         self._lock = threading.Lock()
         self._failures: dict[str, int] = {}
 
-    def refresh(self, record: RenewalRecord, authority: Authority, ca_bundle: Path | None) -> RenewalRecord:
+    def identify(self, record: RenewalRecord) -> RenewalRecord:
+        """Give a record of before the id that the CA knows the certificate by: the only look into a private record, once."""
+        made = CertificateRecord.read(self.store, certificate_key(record.name))
+        same = None if made is None or made.issued_at != record.issued_at else renewal.record_of(made)
+        found = same.ari_id if same is not None else ""
+        # Without one, it is not looked for again.
+        return self._swap(record, replace(record, ari_id=found, ask_after=None if found else record.not_after))
+
+    def refresh(self, record: RenewalRecord, authority: Authority | None, ca_bundle: Path | None) -> RenewalRecord:
         """
         Ask the CA that issued a certificate when to renew it, unless another process does so at this moment.
+
+        Args:
+            authority: That CA, None where it is not known.
+            ca_bundle: The roots to trust for its HTTPS, where those are not what suits it.
 
         Returns:
             The record as it is stored now.
@@ -74,27 +82,26 @@ class Advice:
         Raises:
             StoreUnavailable, StoreMisconfigured: from the store.
         """
+        now = clock.now()
+        if authority is None:
+            return self._swap(record, replace(record, ask_after=now + NO_ADVICE))
         with self._lock:
             if self._failures.get(authority.id, 0) >= FAILURES:
                 return record
-        now = clock.now()
+        # Before the request, so that no other host asks, and neither does the next run if this one is killed.
+        soon = renewal.ask_in_vain(record, now)
+        claimed = self._swap(record, replace(record, ask_after=soon))
+        if claimed.ask_after != soon:
+            return claimed
         try:
-            # Before the request, so that no other host asks, and neither does the next run if this one is killed.
-            claimed = _swap(self.store, record, replace(record, ask_after=renewal.ask_in_vain(record, now)))
-        except Conflict:
-            return RenewalRecord.read(self.store, renewal_key(record.name)) or record
-        try:
-            conversation = self.conversations.open(authority, ca_bundle)
+            conversation = self.conversations.open(authority, ca_bundle or authority.ca_bundle)
             window = conversation.renewal_window(claimed.ari_id, claimed.not_after, claimed.ari)
         except (CAUnreachable, CARefused, UnexpectedAnswer, ClockOff, ConfigurationError) as error:
             return self._without(claimed, authority, error)
         with self._lock:
             self._failures[authority.id] = 0
         if window is None:  # this CA gives no advice at all
-            later = replace(claimed, ask_after=now + NO_ADVICE)
-            with suppress(Conflict):
-                claimed = _swap(self.store, claimed, later)
-            return claimed
+            return self._swap(claimed, replace(claimed, ask_after=now + NO_ADVICE))
         return keep(self.store, claimed, window)
 
     def _without(self, record: RenewalRecord, authority: Authority, error: AcmeMiddlewareError) -> RenewalRecord:
@@ -106,10 +113,16 @@ class Advice:
         if seconds is None:
             return record
         asked = min(max(timedelta(seconds=seconds), renewal.ASK_LATER), LONGEST)
-        with suppress(Conflict):
-            return _swap(self.store, record, replace(record, ask_after=clock.now() + asked))
-        return record
+        return self._swap(record, replace(record, ask_after=clock.now() + asked))
+
+    def _swap(self, record: RenewalRecord, fresh: RenewalRecord) -> RenewalRecord:
+        return _swap(self.store, record, fresh)
 
 
 def _swap(store: Store, record: RenewalRecord, fresh: RenewalRecord) -> RenewalRecord:
-    return replace(fresh, version=fresh.write(store, renewal_key(record.name), expect=record.version))
+    """Write ``fresh`` in the place of ``record``; returns what is stored then, by whomever."""
+    where = renewal_key(record.name)
+    try:
+        return replace(fresh, version=fresh.write(store, where, expect=record.version))
+    except Conflict:
+        return RenewalRecord.read(store, where) or record

@@ -104,6 +104,19 @@ def ask_ari(record: RenewalRecord, now: datetime) -> bool:
     return after is None or now >= after
 
 
+def lacks_ari_id(record: RenewalRecord, now: datetime) -> bool:
+    """Whether a record is from before records knew what the CA calls the certificate, and it is time to ask the CA about it."""
+    old = record.ari is not None and not record.ari_id and record.ask_after is None
+    return old and record.ari is not None and record.ari.ask_again <= now < record.not_after
+
+
+def lifetime_left(record: RenewalRecord | None, now: datetime) -> float:
+    """The part of its lifetime that a certificate has left; 0 for none, and for one that the CA wants replaced at once."""
+    if record is None or is_recalled(record, now):
+        return 0.0
+    return max(0.0, (record.not_after - now) / (record.not_after - record.not_before))
+
+
 def due(record: RenewalRecord | None, names: Sequence[str], *, trusted: bool, now: datetime) -> str | None:
     """
     Why a certificate for these names must be issued now, in a few words, or None if the one there is will do.

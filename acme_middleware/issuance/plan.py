@@ -1,0 +1,187 @@
+"""What there is to look after: every certificate that was issued and every one that is declared, each with its options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from acme_middleware import authorities
+from acme_middleware.authorities import Authority
+from acme_middleware.declared import Declared
+from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, NameRefused, NoSuchCertificate, StoreMisconfigured
+from acme_middleware.issuance import renewal
+from acme_middleware.issuance.records import RenewalRecord, renewal_key
+from acme_middleware.options import Options
+from acme_middleware.stores.base import Store
+
+OF_THE_CERTIFICATE = ("key_type", "reuse_key", "profile", "require_profile", "preferred_chain")
+"""What a certificate that is not declared gets again as it was first asked for, whatever the options say by now."""
+
+OF_THE_PLACE = ("self_check", "self_check_via")
+"""What an option says counts; where it is not set, what was said when the certificate was first asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """
+    One certificate to look after.
+
+    Attributes:
+        name: What it is known by.
+        names: What it shall be for; as they were written, where it is declared.
+        record: What is known of the one there is, None for nothing.
+        declared: Whether it stands in CERTIFICATES.
+        error: Why it cannot be looked after: its record is damaged, or a name in CERTIFICATES cannot be had.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    record: RenewalRecord | None = None
+    declared: Declared | None = None
+    error: AcmeMiddlewareError | None = None
+
+
+def items(options: Options, store: Store) -> list[Item]:
+    """
+    Everything there is to look after, by name. One scan of ``renewal/``; a damaged record is an item with an error.
+
+    Raises:
+        StoreUnavailable, StoreMisconfigured: from the store.
+    """
+    found = {item.name: item for item in _stored(store)}
+    for declared in options.certificates:
+        item = _of(declared, found)
+        found[item.name] = item
+    return sorted(found.values(), key=lambda item: item.name)
+
+
+def chosen(found: list[Item], names: Sequence[str]) -> list[Item]:
+    """
+    The items that somebody named, all where nobody did.
+
+    Raises:
+        NoSuchCertificate: a name is that of none.
+    """
+    if not names:
+        return found
+    known = {item.name: item for item in found}
+    return [known[name] for name in dict.fromkeys(_spelled(name, known) for name in names)]
+
+
+def _spelled(name: str, known: Mapping[str, Item]) -> str:
+    if name in known:
+        return name
+    from difflib import get_close_matches
+
+    from acme_middleware.issuance.names import identifier
+
+    with suppress(NameRefused):
+        if (spelled := identifier(name).value) in known:
+            return spelled
+    near = get_close_matches(name, known, n=1)
+    raise NoSuchCertificate(
+        f"there is no certificate {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
+        hint="`status` lists what there is in the store; others must stand in CERTIFICATES, or be issued first",
+        name=name,
+    )
+
+
+def _stored(store: Store) -> Iterator[Item]:
+    for where, stored in store.scan(renewal_key("")):
+        try:
+            record = RenewalRecord.decode(where, stored.value, stored.version)
+            if renewal_key(record.name) != where:
+                raise StoreMisconfigured(
+                    f"the record {where} is damaged: it is about {record.name}",
+                    hint="restore it from a backup, or delete it to issue anew",
+                )
+        except StoreMisconfigured as error:
+            yield Item(_name(where), (), error=error)
+        else:
+            yield Item(record.name, record.names, record)
+
+
+def _name(where: str) -> str:
+    from urllib.parse import unquote
+
+    return unquote(where.partition("/")[2])
+
+
+def _of(declared: Declared, found: Mapping[str, Item]) -> Item:
+    from acme_middleware.issuance import names as identifier_names
+
+    try:
+        wanted = identifier_names.identifiers(declared.names)
+        # The name of a certificate is its first name's as that is in it, where the two are the same.
+        is_first = declared.name == declared.names[0]
+        name = identifier_names.lineage(None if is_first else declared.name, wanted)
+    except AcmeMiddlewareError as error:
+        known = found.get(declared.name)
+        return Item(declared.name, declared.names, known.record if known else None, declared, error)
+    known = found.get(name)
+    return Item(
+        name,
+        tuple(entry.value for entry in wanted),
+        known.record if known else None,
+        declared,
+        known.error if known else None,
+    )
+
+
+def due(item: Item, trusted: bool, now: datetime) -> str | None:
+    """
+    Why a certificate must be issued now, in a few words, or None.
+
+    Args:
+        trusted: Whether browsers trust the CA that the options name; it counts for what is declared.
+    """
+    if item.record is not None and item.declared is None:
+        trusted = item.record.trusted
+    return renewal.due(item.record, item.names, trusted=trusted, now=now)
+
+
+def authority_of(record: RenewalRecord, options: Options) -> Authority | None:
+    """The CA that issued a certificate, None where neither its record nor the options say what its URL is."""
+    if record.ca in authorities.AUTHORITIES:
+        return authorities.AUTHORITIES[record.ca]
+    for cas in (record.options.get("ca"), options.ca):
+        try:
+            found = authorities.find_all(str(cas)) if cas else ()
+        except ConfigurationError:
+            continue
+        for authority in found:
+            if authority.id == record.ca:
+                return authority
+    return None
+
+
+def options_of(item: Item, options: Options) -> Options:
+    """
+    The options that a certificate is issued with: the configuration's where it is declared there, else its own record's.
+
+    What is not declared stays with its CA and account, a certificate of a staging CA with that.
+    """
+    if item.declared is not None:
+        own = item.declared
+        return replace(
+            options, certificates=(), profile=own.profile or options.profile, key_type=own.key_type or options.key_type
+        )
+    record = item.record
+    if record is None or not record.options:
+        return replace(options, certificates=())
+    kept = record.options
+    defaults = Options()
+    given: dict[str, Any] = {name: kept.get(name, getattr(defaults, name)) for name in OF_THE_CERTIFICATE}
+    given |= {name: kept.get(name) for name in OF_THE_PLACE if getattr(options, name) is None}
+    issuer = authority_of(record, options)
+    if issuer is not None and issuer.id not in {authority.id for authority in authorities.find_all(options.ca)}:
+        # An external account of another CA is of no use there.
+        given |= {"ca": kept.get("ca") or issuer.id, "eab_kid": None, "eab_hmac_key": None}
+    if kept.get("ca"):
+        given["ca"] = kept["ca"]
+    if kept.get("eab_kid") and kept["eab_kid"] != options.eab_kid:
+        given |= {"eab_kid": kept["eab_kid"], "eab_hmac_key": None}
+    return replace(options, certificates=(), **given)
