@@ -13,6 +13,7 @@ from acme_middleware import __version__
 from acme_middleware.cli.ca import ca
 from acme_middleware.cli.issue import issue
 from acme_middleware.cli.print_config import print_config
+from acme_middleware.cli.renew import renew
 from acme_middleware.cli.status import status
 from acme_middleware.cli.surroundings import BY_ITSELF, Surroundings
 
@@ -31,6 +32,7 @@ def acme() -> None:
 
 
 acme.add_command(issue)
+acme.add_command(renew)
 acme.add_command(status)
 acme.add_command(print_config)
 acme.add_command(ca)

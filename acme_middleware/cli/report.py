@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
@@ -83,12 +83,27 @@ def _show(error: BaseException, message: str, hint: str, code: int, as_json: boo
     if with_traceback:
         traceback.print_exception(error, file=sys.stderr)
     if as_json:
-        facts = {name: plain(value) for name, value in getattr(error, "facts", {}).items()}
-        print_json({"error": {"type": type(error).__name__, "message": message, "hint": hint, "exit_code": code, **facts}})
+        print_json({"error": error_document(error, message, hint, code)})
         return
     click.echo(f"error: {printable(message)}", err=True)
     for line in hint.splitlines():
         click.echo(f"  {printable(line)}", err=True)
+
+
+def error_document(error: BaseException, message: str, hint: str, code: int) -> dict[str, Any]:
+    """An error as ``--json`` shows it, with all its facts."""
+    facts = {name: plain(value) for name, value in getattr(error, "facts", {}).items()}
+    return {"type": type(error).__name__, "message": message, "hint": hint, "exit_code": code, **facts}
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows under headings. A row of one cell is a remark to the one above it, and may be of any width."""
+    widths = [max(map(len, column)) for column in zip(headings, *(row for row in rows if len(row) > 1), strict=True)]
+    for row in (headings, *rows):
+        if len(row) == 1:
+            click.echo(f"      {printable(row[0])}")
+        else:
+            click.echo(("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
 
 
 def print_json(document: Mapping[str, Any]) -> None:

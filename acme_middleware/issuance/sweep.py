@@ -128,6 +128,10 @@ class _Sweep:
     def run(self, names: Sequence[str], every: float | None) -> list[Result]:
         began = clock.now()
         items = plan.chosen(plan.items(self.options, self.store), names)
+        if not items:
+            # A store that is not there yet, or whose name is misspelt, holds no certificate either.
+            self.store.check(writable=False)
+            return []
         due, quiet = self._sort(items, began)
         host = _host()
         self.emit(events.SweepBegan(name=host, certificates=len(items), due=len(due)))
