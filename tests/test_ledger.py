@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from acme_middleware import clock as clocks
 from acme_middleware import errors
 from acme_middleware.errors import AcmeMiddlewareError, CARefused, CAUnreachable, NotYet, Problem, ValidationFailed
+from acme_middleware.issuance.blame import kind_of, unpause_url
 from acme_middleware.issuance.ledger import (
     DAY,
     LONGEST,
@@ -21,11 +22,9 @@ from acme_middleware.issuance.ledger import (
     LedgerRecord,
     back_off,
     forget,
-    kind_of,
     ledger_key,
     ordinal,
     read_all,
-    unpause_url,
 )
 from acme_middleware.stores.memory import MemoryStore
 from acme_middleware.testing.clock import Clock

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from acme_middleware._text import printable
 from acme_middleware.challenge import PREFIX
 from acme_middleware.errors import ValidationFailed
+from acme_middleware.issuance.ledger import LedgerRecord, ordinal, when
 from acme_middleware.issuance.self_check import Finding
 from acme_middleware.protocol.order import Authorization, Order
 from acme_middleware.stores.base import ChallengeSource, Fetch, FetchLog
@@ -35,6 +37,7 @@ def by_ca(failed: Sequence[tuple[Authorization, str]], order: Order, challenges:
         f"the CA could not validate {names}" if names else "the CA has given the order up",
         hint="\n".join(lines),
         name=first.identifier.value if first else "",
+        failed=tuple(authorization.identifier.value for authorization, _ in failed),
         problem=first.problem if first else order.problem,
         token=token,
         fetches=_fetches(challenges, token),
@@ -52,6 +55,21 @@ def by_self_check(name: str, token: str, finding: Finding) -> ValidationFailed:
         _line("cost", "none: the CA was not told to look, and the next run goes on with the same order"),
     ]
     return ValidationFailed(f"{name} does not serve our token", hint="\n".join(lines), name=name, token=token)
+
+
+def cost(record: LedgerRecord, spent: str, *, now: datetime, by_hand: bool) -> str:
+    """
+    The last line: what a failure costs, and when the next try is allowed.
+
+    Args:
+        record: The failure in the ledger.
+        spent: What it took from a limit of the CA, "" where none is known.
+        by_hand: As in :meth:`LedgerRecord.waits`.
+    """
+    waits = record.waits(now, by_hand=by_hand)
+    then = f"allowed from {when(record.next_try, up=True)} on (--force: now)" if waits else "allowed now"
+    counted = spent or f"{ordinal(record.failures)} failure in a row"
+    return _line("cost", f"{counted}; the next try is {then}")
 
 
 def _about(authorization: Authorization, token: str, challenges: ChallengeSource) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,14 +19,16 @@ from acme_middleware.errors import (
     LeaseLost,
     StoreMisconfigured,
 )
-from acme_middleware.issuance import advice, renewal
+from acme_middleware.issuance import advice, failover, renewal
 from acme_middleware.issuance import names as identifier_names
+from acme_middleware.issuance.attempt import Attempt
 from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, order_key, renewal_key
+from acme_middleware.issuance.trying_out import try_out
 from acme_middleware.lease import Lease, lease
 from acme_middleware.options import Options
 from acme_middleware.protocol.identifier import Identifier
 from acme_middleware.stores import open_challenges, open_store
-from acme_middleware.stores.base import ChallengeSource, ChallengeStore, Expect, Store
+from acme_middleware.stores.base import ChallengeSource, Expect, Store
 
 if TYPE_CHECKING:  # it brings the ACME client
     from acme_middleware.issuance.conversation import Conversations
@@ -80,19 +82,26 @@ class Issuer:
                 option="store",
             )
         self.emit, self.conversations = listener, conversations
-        self.authority: Authority = authorities.find(options.ca)
-        # What was not set is what suits the CA.
-        self.options = replace(
-            options,
-            self_check=options.self_check or self.authority.self_check,
-            ca_bundle=options.ca_bundle or self.authority.ca_bundle,
-        )
+        self.given = options
+        self.authorities: Sequence[Authority] = authorities.find_all(options.ca)
+        self._ask(self.authorities[0])
         self.store: Store = open_store(options.store)
         self.challenges: ChallengeSource = open_challenges(
             options.store if options.challenge_store is None else options.challenge_store
         )
 
-    def issue(self, names: Sequence[str], *, name: str | None = None, force: bool = False, drop_names: bool = False) -> Outcome:
+    def _ask(self, authority: Authority) -> None:
+        self.authority, self.options = authority, failover.suited(self.given, self.authorities, authority)
+
+    def issue(
+        self,
+        names: Sequence[str],
+        *,
+        name: str | None = None,
+        force: bool = False,
+        drop_names: bool = False,
+        by_hand: bool = True,
+    ) -> Outcome:
         """
         See to it that there is a certificate for ``names``, and that its files are the current ones.
 
@@ -102,10 +111,12 @@ class Issuer:
         Args:
             names: DNS names and IP addresses.
             name: What to know the certificate by; by default its first name.
-            force: Issue even if none is due.
+            force: Issue even if none is due, and even if the pause after failures is not over.
             drop_names: Agree that names which the certificate has now will not be in the new one.
+            by_hand: A person asks: the pause after the first two failures in a row is for programs.
 
         Raises:
+            NotYet: it is too early after failures, or the CA's limits are reached; nothing was asked of the CA.
             NameRefused, ConfigurationError, TermsNotAgreed, ClockOff, StoreMisconfigured: before anything was ordered.
             ValidationFailed, CARefused, CertificateRejected: the CA, or the check before it, said no.
             LeaseHeld, LeaseLost, CAUnreachable, StoreUnavailable, Conflict: try again later; the next run goes on.
@@ -114,17 +125,22 @@ class Issuer:
         wanted = identifier_names.identifiers(names)
         lineage = identifier_names.lineage(name, wanted)
         try:
-            return self._issue(wanted, lineage, force=force, drop_names=drop_names)
+            there = copy.copy(self)
+            there._ask(failover.choose(self.store, self.authorities, self.given, [entry.value for entry in wanted]))
+            return there._issue(wanted, lineage, force=force, drop_names=drop_names, by_hand=by_hand)
         except AcmeMiddlewareError as error:
             self.emit(events.Failed(name=lineage, error=error))
             raise
 
-    def _issue(self, wanted: Sequence[Identifier], lineage: str, *, force: bool, drop_names: bool) -> Outcome:
+    def _issue(self, wanted: Sequence[Identifier], lineage: str, *, force: bool, drop_names: bool, by_hand: bool) -> Outcome:
         profile = identifier_names.check_profile(wanted, self.authority, self.options.profile)
         seen = RenewalRecord.read(self.store, renewal_key(lineage))
         self._refuse_loss(wanted, seen, drop_names=drop_names)
         if not force and self._due(wanted, seen) is None and seen is not None:
             return Outcome(Action.NOT_DUE, seen, self._publish(lineage))
+        account = failover.account_of(self.options)
+        attempt = Attempt(self.store, self.authority, account, wanted, lineage, emit=self.emit, force=force, by_hand=by_hand)
+        attempt.refuse(seen)
         self.try_out(lineage)
         outcome: Outcome | None = None
         try:
@@ -137,7 +153,8 @@ class Issuer:
                 if record is not None and (made_meanwhile or not force) and reason is None:
                     outcome = Outcome(Action.BY_ANOTHER, record, self._publish(lineage))
                 else:
-                    outcome = self._obtain(wanted, lineage, profile, certificate, held, reason or "forced")
+                    attempt.refuse(record)  # another process may have tried meanwhile
+                    outcome = self._obtain(wanted, lineage, profile, certificate, held, reason or "forced", attempt)
         except LeaseLost:
             # Everything was saved under the version that was read under the lease: losing it afterwards loses nothing.
             if outcome is None:
@@ -152,24 +169,28 @@ class Issuer:
         previous: CertificateRecord | None,
         held: Lease,
         reason: str,
+        attempt: Attempt,
     ) -> Outcome:
         from acme_middleware.issuance.ordering import Ordering  # brings the ACME client, which "not due" must not pay for
 
-        ordering = Ordering(
-            self.authority,
-            self.options,
-            self.store,
-            self.challenges,
-            lineage=lineage,
-            emit=self.emit,
-            still_ours=held.check,
-            conversation=self.conversations.open(self.authority, self.options.ca_bundle) if self.conversations else None,
-        )
-        made = ordering.obtain(wanted, profile, previous)
+        with attempt.recorded():
+            ordering = Ordering(
+                self.authority,
+                self.options,
+                self.store,
+                self.challenges,
+                lineage=lineage,
+                emit=self.emit,
+                still_ours=held.check,
+                conversation=self.conversations.open(self.authority, self.options.ca_bundle) if self.conversations else None,
+                attempt=attempt,
+            )
+            made = ordering.obtain(wanted, profile, previous)
         held.check()
         made.write(self.store, certificate_key(lineage), expect=previous.version if previous else Expect.ABSENT)
         record = self._write_renewal(made)
         self.store.delete(order_key(lineage))
+        attempt.succeeded(alone=len(self.authorities) == 1 and previous is not None and set(previous.names) == set(made.names))
         self.emit(
             events.Issued(
                 name=lineage,
@@ -222,25 +243,7 @@ class Issuer:
         Raises:
             StoreMisconfigured, StoreUnavailable, ConfigurationError, PublishFailed: as they say.
         """
-        if (self.options.eab_kid is None) != (self.options.eab_hmac_key is None):
-            raise ConfigurationError(
-                "of ACME_EAB_KID and ACME_EAB_HMAC_KEY only one is set", hint="they come as a pair", option="eab_kid"
-            )
-        self.store.check(writable=True)
-        if isinstance(self.challenges, ChallengeStore):
-            token, answer = secrets.token_urlsafe(24), secrets.token_urlsafe(64)
-            self.challenges.present(token, answer, ttl=60)
-            read = self.challenges.key_authorization(token)
-            self.challenges.remove(token)
-            if read != answer:
-                raise StoreMisconfigured(
-                    "the challenge store does not give back a token that was just presented",
-                    hint="reads must see what was written: no replica that lags, no transaction around the command",
-                )
-        if self.publish_dir is not None:
-            from acme_middleware.deploy.publish import check_publishable
-
-            check_publishable(self.publish_dir, lineage, owner=self.options.owner, group=self.options.group)
+        try_out(self.given, self.store, self.challenges, self.publish_dir, lineage)
 
     @contextmanager
     def _lease(self, lineage: str) -> Iterator[Lease]:

@@ -10,23 +10,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from acme_middleware import clock
 from acme_middleware._text import printable
-from acme_middleware.errors import (
-    AcmeMiddlewareError,
-    CARefused,
-    CAUnreachable,
-    CertificateRejected,
-    NotYet,
-    StoreMisconfigured,
-    UnexpectedAnswer,
-    ValidationFailed,
-)
+from acme_middleware.errors import AcmeMiddlewareError, CARefused, NotYet, StoreMisconfigured
+from acme_middleware.issuance.blame import kind_of, unpause_url
 from acme_middleware.issuance.records import Stored
 from acme_middleware.stores.base import Store, key
 
@@ -101,6 +92,12 @@ def ledger_key(ca: str, account: str, names: Sequence[str]) -> str:
     return key("ledger", ca, digest)
 
 
+def read(store: Store, where: str, warn: Callable[[str], None] = logger.warning) -> LedgerRecord | None:
+    """The record at a key, None where there is none or one that cannot be understood, which ``warn`` is told."""
+    stored = store.get(where)
+    return None if stored is None else _decoded(where, stored.value, stored.version, warn)
+
+
 def read_all(store: Store) -> dict[str, LedgerRecord]:
     """
     Every certificate that failed when it was last tried -> its newest record. One scan; what is damaged is logged, and left.
@@ -148,33 +145,6 @@ def back_off(
     return pause * uniform(1, 1 + JITTER)
 
 
-def kind_of(error: AcmeMiddlewareError) -> str | None:
-    """What kind of failure an error is; None for one that has cost the CA nothing, which no pause follows."""
-    match error:
-        case ValidationFailed():
-            # Only the CA's own has a problem: our check before it keeps the order, and the CA was not told to look.
-            return "validation" if "problem" in error.facts else None
-        case CARefused():
-            if error.status == 429 or error.problem.type == "rateLimited" or error.retry_after:
-                return "limit"
-            return "silent" if error.status >= 500 else "other"
-        case CAUnreachable():
-            return "silent"
-        case CertificateRejected() | UnexpectedAnswer():
-            return "other"
-    return None
-
-
-def unpause_url(error: AcmeMiddlewareError) -> str:
-    """Where a person can have an account unpaused, which no waiting does; "" for an error that says nothing of that."""
-    if not isinstance(error, CARefused) or error.problem.type != "rateLimited" or error.retry_after is not None:
-        return ""
-    said = f"{error.problem.instance} {error.problem.detail}"
-    found = re.search(r"https://[^\s<>\"']+", said)
-    # Other limits name an URL as well: that of the page about them.
-    return printable(found[0].rstrip(".,;)")) if found and "pause" in said.lower() else ""
-
-
 class Ledger:
     """
     The record of one set of names.
@@ -202,8 +172,7 @@ class Ledger:
 
     def read(self) -> LedgerRecord | None:
         """What is recorded, None where the last try was a success or there was none."""
-        stored = self.store.get(self.where)
-        return None if stored is None else _decoded(self.where, stored.value, stored.version, self.warn)
+        return read(self.store, self.where, self.warn)
 
     def refuse(self, now: datetime, *, force: bool = False, by_hand: bool = False) -> None:
         """
@@ -254,7 +223,8 @@ class Ledger:
 
     def succeeded(self) -> None:
         """Forget the failures."""
-        self.store.delete(self.where)
+        if self.store.get(self.where) is not None:
+            self.store.delete(self.where)
 
 
 def too_early(record: LedgerRecord) -> NotYet:

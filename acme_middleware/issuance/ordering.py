@@ -24,6 +24,7 @@ from acme_middleware.errors import (
 )
 from acme_middleware.issuance import certificate, keys
 from acme_middleware.issuance.accounts import forget_account, open_account
+from acme_middleware.issuance.attempt import Attempt
 from acme_middleware.issuance.conversation import Conversation
 from acme_middleware.issuance.records import CertificateRecord, OrderRecord, RenewalRecord, RenewalWindow, order_key
 from acme_middleware.issuance.validation import forget_tokens, validate
@@ -49,8 +50,10 @@ class Ordering:
         lineage: The certificate's name.
         still_ours: Raises LeaseLost when another process has taken over; called before each step that cannot be undone.
         conversation: One with this CA that is under way in this thread; by default one begins.
+        attempt: Counts what is asked of the CA; None: nothing is counted.
 
     Raises:
+        NotYet: the CA would refuse the order.
         ConfigurationError: the profile that is required is not there.
         ClockOff, CAUnreachable, CARefused, UnexpectedAnswer: as :class:`Conversation` does.
     """
@@ -66,9 +69,11 @@ class Ordering:
         emit: events.Listener,
         still_ours: Callable[[], None],
         conversation: Conversation | None = None,
+        attempt: Attempt | None = None,
     ) -> None:
         self.authority, self.options, self.store, self.challenges = authority, options, store, challenges
         self.lineage, self.emit, self.still_ours = lineage, emit, still_ours
+        self.attempt = attempt
         self.conversation = conversation or Conversation(authority, options.ca_bundle)
         self.network, self.directory = self.conversation.network, self.conversation.directory
 
@@ -124,6 +129,8 @@ class Ordering:
             raise CertificateRejected(
                 f"the CA did not issue the certificate: {said}", hint="the same command starts a new order"
             )
+        if self.attempt is not None:
+            self.attempt.issued()
         chains = acme_order.download(self.network, order.certificate, alternates=bool(self.options.preferred_chain))
         try:
             pem, preferred = certificate.choose(chains, self.options.preferred_chain)
@@ -230,7 +237,7 @@ class Ordering:
             with suppress(UnexpectedAnswer):  # it has no authority key identifier, so it has no id to name it by
                 replaces = renewal_info.certificate_id(x509.load_pem_x509_certificate(previous.cert_pem.encode()))
         try:
-            return acme_order.new_order(self.network, self.directory, wanted, profile=profile, replaces=replaces)
+            return self._new_order(wanted, profile, replaces)
         except CARefused as error:
             # Of the 5xx only 503 says to come back: CAs answer 500 to a replacement that they did not think of.
             if not replaces or error.status in (429, 503) or error.problem.type in NOT_ABOUT_REPLACING:
@@ -239,7 +246,15 @@ class Ordering:
             # have expired because they insisted.
             message = f"the CA refused to take this as a replacement ({error.problem.detail}); ordered as a new certificate"
             self.emit(events.Warned(name=self.lineage, message=message))
-            return acme_order.new_order(self.network, self.directory, wanted, profile=profile)
+            return self._new_order(wanted, profile, "")
+
+    def _new_order(self, wanted: Sequence[Identifier], profile: str, replaces: str) -> Order:
+        if self.attempt is not None:
+            self.attempt.may_order(replaces=bool(replaces))
+        order = acme_order.new_order(self.network, self.directory, wanted, profile=profile, replaces=replaces)
+        if self.attempt is not None:
+            self.attempt.ordered()
+        return order
 
     def _key(self, previous: CertificateRecord | None) -> str:
         if self.options.reuse_key and previous is not None and previous.key_type == self.options.key_type:

@@ -3,11 +3,13 @@ Every fault that a CA can have, met by ``acme-middleware issue`` at the renewal 
 
 Where the run ends with an error, a person is told what and what to do, with the documented exit code and without a traceback;
 the certificate in use is untouched, byte by byte; no token is left; and the next run, once the fault is over, gets the
-certificate: with the order that the first had begun, where the CA still has it and it is still of use.
+certificate: with the order that the first had begun, where the CA still has it and it is still of use. Where the CA asked to
+wait, the next run does so unless it is forced.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +42,7 @@ class Met:
         options: Of the command.
         time_limit: Seconds that a request may take, where that is not the usual.
         patience: Seconds that an order may stay as it is, where that is not the usual.
+        waits: Whether the next run, by hand, has to wait.
     """
 
     fault: str
@@ -51,6 +54,7 @@ class Met:
     options: Mapping[str, Any] = field(default_factory=dict)
     time_limit: float | None = None
     patience: float | None = None
+    waits: bool = False
 
 
 LATER, FAILED, USAGE = 75, 1, 2
@@ -61,16 +65,20 @@ TABLE = {
     "15 nonces are refused one after the other": Met("bad-nonce", given={"times": 15}),
     "every nonce is refused": Met("bad-nonce", FAILED, ("(badNonce)", "the CA's trouble"), given={"times": None}, orders=0),
     "a rate limit, with the seconds to wait": Met(
-        "rate-limited", LATER, ("see the limits of this CA (rateLimited)", "the CA asks to wait 3600 s"), orders=0
+        "rate-limited", LATER, ("see the limits of this CA (rateLimited)", "the CA asks to wait 3600 s"), orders=0, waits=True
     ),
     "a rate limit, with the date to wait for": Met(
-        "rate-limited-until", LATER, ("come back later (rateLimited)", "the CA asks to wait 36"), orders=0
+        "rate-limited-until", LATER, ("come back later (rateLimited)", "the CA asks to wait 36"), orders=0, waits=True
     ),
     "a rate limit that does not say how long to wait": Met(
-        "rate-limited-silently", LATER, ("too many requests (rateLimited)",), orders=0
+        "rate-limited-silently", LATER, ("too many requests (rateLimited)",), orders=0, waits=True
     ),
-    "a rate limit in the middle of an order": Met("rate-limited", LATER, ("too many requests",), given={"where": "finalize"}),
-    "an account that is paused": Met("paused", LATER, ("your account is paused", "see https://ca.test/unpause"), orders=0),
+    "a rate limit in the middle of an order": Met(
+        "rate-limited", LATER, ("too many requests",), given={"where": "finalize"}, waits=True
+    ),
+    "an account that is paused": Met(
+        "paused", LATER, ("your account is paused", "see https://ca.test/unpause"), orders=0, waits=True
+    ),
     "a 500 to the order that says what it replaces": Met(
         "server-error", says=("refused to take this as a replacement (something went wrong in this CA)",)
     ),
@@ -79,12 +87,17 @@ TABLE = {
     "a 500 as long as one tries, in the middle of an order": Met(
         "server-error", LATER, ("something went wrong in this CA",), given={"times": None, "where": "order"}
     ),
-    "a 503 to the order": Met("unavailable", LATER, ("this CA is being maintained", "wait 1 s"), orders=0),
+    "a 503 to the order": Met("unavailable", LATER, ("this CA is being maintained", "wait 1 s"), orders=0, waits=True),
     "a 503 with a short wait, in the middle of an order": Met(
-        "unavailable", given={"where": "finalize"}, code=LATER, says=("maintained",)
+        "unavailable", given={"where": "finalize"}, code=LATER, says=("maintained",), waits=True
     ),
     "a 503 to the directory, for long": Met(
-        "unavailable", LATER, ("maintained", "wait 600 s"), given={"where": "directory", "retry_after": 600}, orders=0
+        "unavailable",
+        LATER,
+        ("maintained", "wait 600 s"),
+        given={"where": "directory", "retry_after": 600},
+        orders=0,
+        waits=True,
     ),
     "terms that have changed": Met(
         "terms-changed", FAILED, ("agree to them (userActionRequired)", "https://ca.test/terms/2"), orders=0
@@ -240,7 +253,7 @@ def test_fault_at_a_renewal(met: Met, due: Callable[..., Renewal], monkeypatch: 
     else:
         demand_clear(ended)
         assert site.snapshot() == renewal.before
-        again = renewal.run()
+        again = next_run(met.waits, renewal.run)
         assert again.code == 0, again.text
         resumed = met.orders > 0 and met.next_run is GOES_ON
         assert ("begun by an earlier run" in again.out) is resumed, again.text
@@ -265,6 +278,17 @@ def get_over_it(ca: LocalCA) -> None:
     with ca.state.lock:
         for order in ca.state.orders.values():
             order.polls_left = 0
+
+
+def next_run(waits: bool, run: Callable[..., Ended]) -> Ended:
+    """The run after one that has failed, which is forced where it would have to wait."""
+    if not waits:
+        return run()
+    refused = run()
+    assert refused.code == LATER, refused.text
+    demand_clear(refused)
+    assert "must wait" in refused.err
+    return run("--force")
 
 
 def demand_clear(ended: Ended) -> None:
@@ -301,7 +325,7 @@ def test_command_by_itself_says_and_leaves_the_same(
     ca.check()
     assert site.tokens() == []
     assert site.snapshot() == renewal.before
-    again = site.run(renewal.name)
+    again = next_run(fault == "rate-limited", functools.partial(site.run, renewal.name))
     assert again.code == 0, again.text
     assert site.snapshot() != renewal.before
 

@@ -1,0 +1,144 @@
+"""One try to get a certificate, seen by the ledger and the budgets: whether it may be made, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from acme_middleware import clock, events
+from acme_middleware.authorities import Authority
+from acme_middleware.errors import AcmeMiddlewareError, CAUnreachable, ValidationFailed
+from acme_middleware.issuance import ledger
+from acme_middleware.issuance.ledger import Ledger
+from acme_middleware.issuance.records import OrderRecord, RenewalRecord, order_key
+from acme_middleware.protocol.identifier import Identifier
+from acme_middleware.stores.base import Store
+
+if TYPE_CHECKING:  # only a CA with limits has budgets
+    from acme_middleware.issuance.budgets import Budgets
+
+
+class Attempt:
+    """
+    One try, at one CA.
+
+    Args:
+        account: The account's id at the CA: its EAB key id, or "default".
+        lineage: The certificate's name.
+        force: Try whatever the ledger says. The CA's own limits stay.
+        by_hand: A person is waiting, who may have put right what failed.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        authority: Authority,
+        account: str,
+        wanted: Sequence[Identifier],
+        lineage: str,
+        *,
+        emit: events.Listener,
+        force: bool = False,
+        by_hand: bool = False,
+    ) -> None:
+        self.store, self.authority, self.wanted, self.lineage, self.emit = store, authority, wanted, lineage, emit
+        self.force, self.by_hand = force, by_hand
+        self.names = [entry.value for entry in wanted]
+        self.ledger = Ledger(store, authority.id, account, self.names, lineage, warn=self._warn)
+        self.budgets = _budgets(store, authority, account)
+        self._exempt = False
+        self._lifetime: timedelta | None = None
+
+    def refuse(self, record: RenewalRecord | None) -> None:
+        """
+        Refuse the try where it comes too early, or where the CA would refuse it.
+
+        Args:
+            record: The certificate in use.
+
+        Raises:
+            NotYet: it says when the try is allowed.
+        """
+        now = clock.now()
+        if record is not None:
+            self._lifetime = record.not_after - record.not_before
+            # An order that says what it replaces is outside of all of a CA's limits while the window lasts.
+            ari = record.ari if record.ca == self.authority.id else None
+            self._exempt = ari is not None and ari.start <= now <= ari.end
+        self.ledger.refuse(now, force=self.force, by_hand=self.by_hand)
+        if self.budgets is not None and not self._exempt:
+            self.budgets.refuse_validation(self.lineage, self.wanted)
+            if not self._order_waits():
+                self.budgets.refuse_order(self.lineage, self.wanted)
+
+    def may_order(self, *, replaces: bool) -> None:
+        """Refuse an order that is about to be placed, as :meth:`refuse` does; ``replaces``: it says what it replaces."""
+        self._exempt = self._exempt and replaces
+        if self.budgets is not None and not self._exempt:
+            self.budgets.refuse_order(self.lineage, self.wanted)
+
+    def ordered(self) -> None:
+        """Count an order that was placed."""
+        if self.budgets is not None and not self._exempt:
+            self.budgets.ordered()
+
+    def issued(self) -> None:
+        """Count a certificate that was issued, of whatever use it is."""
+        if self.budgets is not None and not self._exempt:
+            self.budgets.issued(self.wanted)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Record an error of the block, and have it say when the next try is allowed."""
+        try:
+            yield
+        except AcmeMiddlewareError as error:
+            try:
+                self._failed(error)
+            except AcmeMiddlewareError as trouble:
+                # What failed first is what is told; the count is one short.
+                self._warn(f"the failure could not be recorded: {trouble}")
+            raise
+
+    def succeeded(self, *, alone: bool) -> None:
+        """
+        Forget the failures.
+
+        Args:
+            alone: There can be none at other CAs or for other names.
+        """
+        if alone:
+            self.ledger.succeeded()
+        else:
+            ledger.forget(self.store, self.lineage)
+
+    def _failed(self, error: AcmeMiddlewareError) -> None:
+        if isinstance(error, CAUnreachable) and self.authority.when_down:
+            return  # nobody has to be spared but the developer, who starts it and tries again
+        from acme_middleware.issuance import failure  # brings the ACME client, which is there when something has failed
+
+        spent = ""
+        if isinstance(error, ValidationFailed) and self.budgets is not None:
+            spent = self.budgets.failed(error.facts.get("failed", ()))
+        record = self.ledger.failed(error, self._lifetime)
+        if record is not None:
+            said = failure.cost(record, spent, by_hand=self.by_hand, now=clock.now())
+            error.hint = "\n".join(filter(None, [error.hint, said]))
+
+    def _order_waits(self) -> bool:
+        """Whether an earlier run has placed the order already, so that no other one is needed."""
+        saved = OrderRecord.read(self.store, order_key(self.lineage))
+        return saved is not None and saved.ca == self.authority.id and set(saved.names) == set(self.names)
+
+    def _warn(self, message: str) -> None:
+        self.emit(events.Warned(name=self.lineage, message=message))
+
+
+def _budgets(store: Store, authority: Authority, account: str) -> Budgets | None:
+    if authority.limits is None:
+        return None
+    from acme_middleware.issuance.budgets import Budgets
+
+    return Budgets(store, authority, account)
