@@ -11,6 +11,8 @@ import click
 
 from acme_middleware import __version__
 from acme_middleware.cli.ca import ca
+from acme_middleware.cli.delete import delete
+from acme_middleware.cli.export import export
 from acme_middleware.cli.issue import issue
 from acme_middleware.cli.print_config import print_config
 from acme_middleware.cli.renew import renew
@@ -36,6 +38,8 @@ acme.add_command(renew)
 acme.add_command(status)
 acme.add_command(print_config)
 acme.add_command(ca)
+acme.add_command(export)
+acme.add_command(delete)
 
 
 def main(

@@ -1,0 +1,103 @@
+"""Forget a certificate: its records, and if asked for its files. The certificate itself stays valid until it expires."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from acme_middleware.errors import StoreMisconfigured
+from acme_middleware.issuance import lineages
+from acme_middleware.issuance.records import CertificateRecord, certificate_key, order_key, renewal_key
+from acme_middleware.issuance.renewal import record_of
+from acme_middleware.lease import lease
+from acme_middleware.options import Options
+from acme_middleware.stores.base import Store, key
+from acme_middleware.stores.directory import DirectoryStore
+
+
+class Deleted(NamedTuple):
+    """
+    What was removed.
+
+    Attributes:
+        valid_until: When the certificate that is forgotten expires; None where there was none, or only a damaged one.
+        records: The keys of the records that were removed.
+        files: The folder whose published files were removed, or None.
+        files_left: The folder with published files that are still there, or None.
+        strangers: What else was found in the folder of published files, and is left.
+    """
+
+    name: str
+    valid_until: datetime | None
+    records: tuple[str, ...]
+    files: Path | None
+    files_left: Path | None
+    strangers: tuple[str, ...]
+
+
+def delete(options: Options, name: str, *, files: bool = False) -> Deleted:
+    """
+    Remove the renewal, order, ledger and certificate records of a name, damaged ones too.
+
+    Under the lease: a process that is issuing the same is waited for. Killed half-way, the same command removes the rest.
+
+    Args:
+        files: Remove the files in PUBLISH_DIR as well.
+
+    Raises:
+        NoSuchCertificate: nothing of that name is stored.
+        LeaseHeld, LeaseLost, StoreUnavailable, StoreMisconfigured: as they say.
+        PublishFailed: the records are gone, and not all files.
+    """
+    store = lineages.open_state(options)
+    lineage = lineages.known_as(store, name)
+    with lease(store, lineage, wait=options.wait) as held:
+        valid_until = _valid_until(store, lineage)
+        held.check()
+        # The public one first: from then on nobody renews it. The private one last: with it, the others can be made again.
+        records = [renewal_key(lineage), order_key(lineage), *_ledger(store, lineage), certificate_key(lineage)]
+        gone = tuple(record for record in records if store.delete(record))
+        return _without_files(Deleted(lineage, valid_until, gone, None, None, ()), publish_dir(options, store), remove=files)
+
+
+def _without_files(gone: Deleted, root: Path | None, *, remove: bool) -> Deleted:
+    if root is None:
+        return gone
+    from acme_middleware.deploy.publish import directory_name
+    from acme_middleware.deploy.unpublish import unpublish
+
+    if remove:
+        folder, strangers = unpublish(root, gone.name)
+        return gone._replace(files=folder, strangers=tuple(strangers))
+    folder = root / directory_name(gone.name)
+    return gone._replace(files_left=folder if folder.is_dir() else None)
+
+
+def _valid_until(store: Store, lineage: str) -> datetime | None:
+    try:
+        made = CertificateRecord.read(store, certificate_key(lineage))
+        return None if made is None else record_of(made).not_after
+    except StoreMisconfigured:
+        return None
+
+
+def publish_dir(options: Options, store: Store) -> Path | None:
+    """Where files go: PUBLISH_DIR, or the folder ``live`` in a directory store."""
+    if options.publish_dir is not None:
+        return options.publish_dir
+    return Path(store.path) / "live" if isinstance(store, DirectoryStore) else None
+
+
+def _ledger(store: Store, lineage: str) -> list[str]:
+    """The keys of the records of failures; those are by CA and set of names, so each is asked whose it is."""
+    found = []
+    for where, record in store.scan(key("ledger", "")):
+        try:
+            document = json.loads(record.value)
+        except ValueError:
+            continue  # nobody's, and somebody else's to report
+        if isinstance(document, dict) and document.get("name") == lineage:
+            found.append(where)
+    return found

@@ -1,0 +1,75 @@
+"""Certificates that are in a store, found by what a person calls them."""
+
+from __future__ import annotations
+
+import difflib
+from contextlib import suppress
+
+from acme_middleware.errors import ConfigurationError, NameRefused, NoSuchCertificate
+from acme_middleware.issuance.names import identifier
+from acme_middleware.issuance.records import CertificateRecord, certificate_key, order_key, renewal_key
+from acme_middleware.options import Options
+from acme_middleware.stores import open_store
+from acme_middleware.stores.base import Store
+
+
+def open_state(options: Options) -> Store:
+    """
+    Open the store of accounts and certificates, and try that it answers.
+
+    Raises:
+        ConfigurationError: none is set.
+        StoreMisconfigured, StoreUnavailable: from the store.
+    """
+    if options.store is None:
+        raise ConfigurationError(
+            "no store is set",
+            hint="set ACME_STORE or pass --store, for example file:///var/lib/acme-middleware",
+            option="store",
+        )
+    store = open_store(options.store)
+    store.check(writable=False)
+    return store
+
+
+def known_as(store: Store, name: str) -> str:
+    """
+    The name that a certificate is stored under: as typed, or as the host name that it spells (``Bücher.example``).
+
+    No record is read for it, so that damaged ones are found as well.
+
+    Raises:
+        NoSuchCertificate: nothing of that name is stored.
+    """
+    spellings = [name]
+    with suppress(NameRefused):  # a --name that is no host name
+        spellings.append(identifier(name).value)
+    for spelling in spellings:
+        if any(store.get(key(spelling)) is not None for key in (renewal_key, certificate_key, order_key)):
+            return spelling
+    names = [where.partition("/")[2] for where, _ in store.scan(renewal_key(""))]
+    near = difflib.get_close_matches(spellings[-1], names, n=1)
+    raise NoSuchCertificate(
+        f"there is no certificate {name!r} in the store" + (f"; did you mean {near[0]}?" if near else ""),
+        hint="`status` lists what there is; is --store the one that it was issued into?",
+        name=name,
+    )
+
+
+def certificate(store: Store, name: str) -> CertificateRecord:
+    """
+    The certificate of a name, with its key and chain.
+
+    Raises:
+        NoSuchCertificate: there is none.
+        StoreMisconfigured: it is damaged.
+    """
+    lineage = known_as(store, name)
+    made = CertificateRecord.read(store, certificate_key(lineage))
+    if made is None:
+        raise NoSuchCertificate(
+            f"the store has no certificate {lineage}, only a record of its renewal or of an order",
+            hint="restore it from a backup, or issue it again with --force",
+            name=lineage,
+        )
+    return made
