@@ -50,6 +50,10 @@ def interval(lifetimes: Iterable[timedelta]) -> timedelta:
     return max(timedelta(seconds=SHORTEST_PAUSE), min(LONGEST, shortest / PER_LIFETIME))
 
 
+class _Stopped(BaseException):
+    """Ends a sweep. Nothing that failed: so no Exception, which would be counted as a failure of the name."""
+
+
 class Renewer:
     """
     Renew certificates from within a web server, for as long as it runs.
@@ -130,11 +134,12 @@ class Renewer:
 
     def stop(self, timeout: float = STOP_LIMIT) -> bool:
         """
-        Stop the thread of this process; no further name is begun.
+        Stop the thread of this process. No further name is begun, and one that is under way is left at its next step: its
+        tokens are removed, its lease is given back, and its order goes on in the next process.
 
         Args:
-            timeout: Seconds to wait for its end. What is being renewed by then is left to its lease: another process takes
-                over where it stands.
+            timeout: Seconds to wait for the end. A thread that waits for a CA by then is left behind, and ends with the
+                process.
 
         Returns:
             Whether it has ended.
@@ -193,7 +198,9 @@ class Renewer:
         try:
             from acme_middleware.issuance.sweep import sweep  # a stand-by never needs it
 
-            results = sweep(self.options, jobs=self._jobs, listener=self._listener, stop=stop, every=every)
+            results = sweep(self.options, jobs=self._jobs, listener=self._telling(stop), stop=stop, every=every)
+        except _Stopped:
+            return 0.0
         except AcmeMiddlewareError as error:
             logger.error("renewal inside of the server: %s (%s)", error, error.hint)
         except Exception:
@@ -201,6 +208,16 @@ class Renewer:
         else:
             return self._pause(results)
         return min(every, AFTER_ERROR) * random.uniform(0.8, 1)  # noqa: S311
+
+    def _telling(self, stop: threading.Event) -> events.Listener:
+        """The listener; where it stands in the way of a stop, the work ends there: what a listener raises ends it cleanly."""
+
+        def tell(event: events.Event) -> None:
+            self._listener(event)
+            if stop.is_set():
+                raise _Stopped
+
+        return tell
 
     def _pause(self, results: list[Result]) -> float:
         lifetimes = [result.record.not_after - result.record.not_before for result in results if result.record]
