@@ -135,8 +135,9 @@ def test_status_shows_each_certificate_and_exits_3_when_one_needs_attention(run:
     save(store, "due.example", age=61)
     ended = run("status", "--store", "file:store")
     assert ended.returncode == 0
-    rows = {line.split()[0]: line.split()[1] for line in ended.stdout.splitlines()}
-    assert rows == {"NAME": "STATE", "good.example": "ok", "due.example": "due"}
+    *rows, remark = ended.stdout.splitlines()
+    assert {line.split()[0]: line.split()[1] for line in rows} == {"NAME": "STATE", "good.example": "ok", "due.example": "due"}
+    assert "nobody has run `renew` yet" in remark
     assert all(len(line) <= 80 for line in ended.stdout.splitlines())
     save(store, "late.example", age=80)
     save(store, "gone.example", age=91)
@@ -163,11 +164,23 @@ def test_renewal_record_without_its_certificate_is_said_and_not_issued_anew_in_s
     assert "only a record of its renewal" in ended.stderr
 
 
-def test_damaged_record_is_named(run: Run, tmp_path: Path) -> None:
-    DirectoryStore(tmp_path / "store").put("renewal/a.example", b"{}")
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        pytest.param(b"{}", "renewal/a.example is damaged", id="damaged"),
+        pytest.param(b'{"schema": 99}', "renewal/a.example has schema 99", id="of a schema that is not known"),
+    ],
+)
+def test_record_that_cannot_be_read_is_named_and_the_others_are_shown(
+    run: Run, tmp_path: Path, value: bytes, says: str
+) -> None:
+    DirectoryStore(tmp_path / "store").put("renewal/a.example", value)
+    save(tmp_path / "store", "good.example", age=1)
     ended = run("status", "--store", "file:store")
-    assert ended.returncode == 2
-    assert "renewal/a.example is damaged" in ended.stderr
+    assert ended.returncode == 3
+    assert says in ended.stdout
+    assert "good.example  ok" in ended.stdout
+    assert DirectoryStore(tmp_path / "store").get("renewal/a.example").value == value  # type: ignore[union-attr]
 
 
 def test_version_is_the_packages(run: Run) -> None:

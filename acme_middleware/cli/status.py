@@ -2,66 +2,154 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from acme_middleware import clock
+from acme_middleware import authorities, clock
 from acme_middleware.cli import flags
-from acme_middleware.cli.report import plain, print_json, reported
+from acme_middleware.cli.report import plain, print_json, print_table, reported
 from acme_middleware.errors import ConfigurationError
-from acme_middleware.issuance.records import RenewalRecord, renewal_key
-from acme_middleware.issuance.renewal import state
+from acme_middleware.issuance import ledger, plan, sweeps
+from acme_middleware.issuance.standing import Standing, in_words, standing, warnings
+from acme_middleware.issuance.sweeps import SweepRecord
 from acme_middleware.stores import open_store
 
 EXIT_ATTENTION = 3
 HEADINGS = ("NAME", "STATE", "VALID UNTIL", "RENEWS ABOUT", "CA")
+FACTS = ("names", "ca", "profile", "serial", "fingerprint", "not_before", "not_after", "issued_at", "renew_after")
 
 
-@click.command(short_help="Show every certificate: its state, until when it is valid, when it renews.")
-@flags.of_table(only={"store"})
+@click.command(short_help="Show every certificate: its state, until when it is valid, when it renews, what failed.")
+@flags.of_table(only={"store", "ca"})
 @reported
 def status(config: Path | None, as_json: bool, **given: Any) -> int:
     """
-    Show every certificate in the store. Reads only what is public about them, and asks no CA.
+    Show every certificate in the store or in CERTIFICATES, and when somebody last ran `renew`. Reads only what is public
+    about them, and asks no CA.
 
-    Exit codes: 0 all is well; 3 a certificate has expired or is overdue; 2 and 75 as for issue.
+    A certificate is ok, due, overdue (more than half of the time from due to expired is over), expired, failing (the last try
+    failed), missing (declared, and not issued yet) or damaged (its record cannot be read).
+
+    \b
+    --json prints one object: "certificates", each with
+      state, name, names, ca, profile, serial, fingerprint, not_before,
+      not_after, issued_at, renew_after, and
+      renews_by: "ARI" (the CA's advice) or "lifetime"; explanation: the CA's URL
+      why: why it must be issued now, or ""; declared: whether in CERTIFICATES
+      problem: what is wrong with its record, or null
+      last_error: null, or error, kind, failures, failed_at, next_try, paused;
+    "sweeps", each with host, began, ended, every (seconds), counts;
+    and "warnings", sentences.
+
+    \b
+    Exit codes: 0 all is well; 3 a certificate has expired or is overdue, is
+    damaged, or was never there and fails; 2 and 75 as for issue.
     """
     options = flags.load(given, config)
     if options.store is None:
         raise ConfigurationError("no store is set", hint="pass --store or set ACME_STORE", option="store")
     store, now = open_store(options.store), clock.now()
     store.check(writable=False)
-    records = [RenewalRecord.decode(key, record.value, record.version) for key, record in store.scan(renewal_key(""))]
-    states = {record.name: state(record, now) for record in records}
+    trusted = authorities.find_all(options.ca)[0].trusted
+    failures = ledger.read_all(store)
+    items = plan.items(options, store)
+    found = [
+        standing(item, failures, plan.why(item, trusted, now), now, any_declared=bool(options.certificates)) for item in items
+    ]
+    swept = sweeps.read_all(store)
+    warned = warnings(swept, items, now)
     if as_json:
-        print_json({"certificates": [_document(record, states[record.name]) for record in records]})
-    elif records:
-        _print([_row(record, states[record.name], now) for record in records])
+        print_json(
+            {
+                "certificates": [_document(one) for one in found],
+                "sweeps": [_sweep_document(record) for record in swept],
+                "warnings": warned,
+            }
+        )
+    elif found:
+        print_table(HEADINGS, [row for one in found for row in _rows(one, now)])
+        _show_sweeps(swept, warned, now)
     else:
         click.echo(f"  no certificate yet: `{flags.surroundings().issue_command} example.com` gets one")
-    return EXIT_ATTENTION if {"expired", "overdue"} & set(states.values()) else 0
+    return EXIT_ATTENTION if any(one.needs_somebody for one in found) else 0
 
 
-def _document(record: RenewalRecord, how: str) -> dict[str, Any]:
-    facts = ("name", "names", "ca", "profile", "serial", "fingerprint", "not_before", "not_after", "issued_at", "renew_after")
-    return {"state": how, **{fact: plain(getattr(record, fact)) for fact in facts}}
+def _document(one: Standing) -> dict[str, Any]:
+    item, record, failure = one.item, one.item.record, one.failure
+    return {
+        "state": one.state,
+        "name": item.name,
+        **{fact: plain(getattr(record, fact, None)) for fact in FACTS},
+        "names": list(record.names if record else item.names),
+        "renew_after": plain(one.renews),
+        "renews_by": one.by,
+        "explanation": record.ari.explanation if record and record.ari else "",
+        "why": one.why,
+        "declared": item.declared is not None,
+        "problem": None if item.error is None else str(item.error),
+        "last_error": failure
+        and {
+            "error": failure.error,
+            "kind": failure.kind,
+            "failures": failure.failures,
+            "failed_at": plain(failure.failed_at),
+            "next_try": plain(failure.next_try),
+            "paused": failure.paused,
+        },
+    }
 
 
-def _row(record: RenewalRecord, how: str, now: datetime) -> tuple[str, ...]:
-    renews = "now" if record.renew_after <= now else f"{record.renew_after:%Y-%m-%d}"
-    return (
-        record.name,
-        how,
-        f"{record.not_after:%Y-%m-%d} ({(record.not_after - now).days} d)",
-        f"{renews} (ARI)" if record.ari else renews,
-        record.ca,
-    )
+def _sweep_document(record: SweepRecord) -> dict[str, Any]:
+    every = record.pause
+    return {
+        "host": record.host,
+        "began": plain(record.began),
+        "ended": plain(record.ended),
+        "every": every and every.total_seconds(),
+        "counts": dict(record.counts),
+    }
 
 
-def _print(rows: list[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(HEADINGS, *rows, strict=True)]
-    for row in (HEADINGS, *rows):
-        click.echo(("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
+def _rows(one: Standing, now: datetime) -> Iterator[tuple[str, ...]]:
+    record, failure = one.item.record, one.failure
+    ca = "-" if record is None else f"{record.ca} ({record.profile})" if record.profile else record.ca
+    until = "-" if record is None else f"{record.not_after:%Y-%m-%d} ({(record.not_after - now).days} d)"
+    yield one.item.name, one.state, until, _renews(one, now), ca
+    if one.item.error is not None:
+        yield (str(one.item.error),)
+        yield from ((line,) for line in one.item.error.hint.splitlines())
+    elif one.why and one.why != "due for renewal":
+        yield (one.why,)
+    if one.state == "ok" and record is not None and record.ari is not None and record.ari.explanation:
+        yield (f"the CA explains its advice: {record.ari.explanation}",)
+    if failure is not None:
+        often = f"failure {failure.failures} in a row, " if failure.failures > 1 else ""
+        yield (f"last error: {failure.error} ({often}{failure.failed_at:%Y-%m-%d %H:%M} UTC)",)
+        if failure.paused:
+            yield (f"the CA has paused this account for these names: {failure.paused}",)
+    if one.left_out:
+        yield ("not in CERTIFICATES: renewed as it was issued, until it is deleted",)
+
+
+def _renews(one: Standing, now: datetime) -> str:
+    failure = one.failure
+    if failure is not None and failure.next_try > now:
+        day = "" if failure.next_try.date() == now.date() else f"{failure.next_try:%m-%d} "
+        return f"next try {day}{failure.next_try:%H:%M}"
+    if one.renews is None or one.why:
+        return "now" if one.item.error is None else "-"
+    return f"{one.renews:%Y-%m-%d}{' (ARI)' if one.by == 'ARI' else ''}"
+
+
+def _show_sweeps(swept: Sequence[SweepRecord], warned: Sequence[str], now: datetime) -> None:
+    if swept:
+        last = swept[0]
+        every = f", every {in_words(last.pause)} expected" if last.pause is not None else ""
+        others = f", {len(swept) - 1} other host{'s' if len(swept) > 2 else ''} too" if len(swept) > 1 else ""
+        click.echo(f"  last sweep {in_words(now - last.ended)} ago on {last.host}{every}{others}")
+    for warning in warned:
+        click.echo(f"  warning: {warning}")

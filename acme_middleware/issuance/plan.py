@@ -131,7 +131,7 @@ def _of(declared: Declared, found: Mapping[str, Item]) -> Item:
     )
 
 
-def due(item: Item, trusted: bool, now: datetime) -> str | None:
+def why(item: Item, trusted: bool, now: datetime) -> str | None:
     """
     Why a certificate must be issued now, in a few words, or None.
 

@@ -121,12 +121,14 @@ class _Sweep:
         self.options, self.jobs, self.force, self.stop = options, jobs, force, stop
         self.store = open_store(options.store)
         self.trusted = authorities.find_all(options.ca)[0].trusted
+        self.by_hand = False
         self.results: dict[str, Result] = {}
         self.held: list[Item] = []
         self.crew = Crew(listener)
 
     def run(self, names: Sequence[str], every: float | None) -> list[Result]:
         began = clock.now()
+        self.by_hand = bool(names)  # a timer names none
         items = plan.chosen(plan.items(self.options, self.store), names)
         if not items:
             # A store that is not there yet, or whose name is misspelt, holds no certificate either.
@@ -164,7 +166,7 @@ class _Sweep:
             if item.error is not None:
                 action = "damaged" if isinstance(item.error, StoreMisconfigured) else "failed"
                 self._result(item, action, str(item.error), item.error)
-            elif record is None or self.force or plan.due(item, self.trusted, now):
+            elif record is None or self.force or plan.why(item, self.trusted, now):
                 due.append((renewal.lifetime_left(record, now), item))
             else:
                 self._result(item, "not due")
@@ -208,7 +210,7 @@ class _Sweep:
         item = replace(item, record=record)
         self._result(item, "not due")
         root = publish_dir(self.options, self.store)
-        if plan.due(item, self.trusted, clock.now()) or not (root is None or is_published(root, record)):
+        if plan.why(item, self.trusted, clock.now()) or not (root is None or is_published(root, record)):
             self._renew(item, conversations)
 
     def _renew(self, item: Item, conversations: Conversations, *, wait: float = 0.0) -> None:
@@ -217,11 +219,13 @@ class _Sweep:
         if self.stop.is_set():
             self._result(item, "must wait", "the sweep was stopped before its turn")
             return
-        was_due = self.force or plan.due(item, self.trusted, clock.now()) is not None
+        was_due = self.force or plan.why(item, self.trusted, clock.now()) is not None
         try:
             options = replace(plan.options_of(item, self.options), wait=wait)
             issuer = Issuer(options, listener=self.emit, conversations=conversations)
-            outcome = issuer.issue(item.names, name=item.name, force=self.force, drop_names=item.declared is not None)
+            outcome = issuer.issue(
+                item.names, name=item.name, force=self.force, drop_names=item.declared is not None, by_hand=self.by_hand
+            )
         except NotYet as error:
             self._result(item, "must wait", str(error), error, error.allowed_at)
         except BY_OTHERS as error:

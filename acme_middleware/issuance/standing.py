@@ -1,0 +1,123 @@
+"""How things stand: with each certificate, and with the sweeps that keep them. Decided from public records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from acme_middleware.issuance import renewal
+from acme_middleware.issuance.ledger import LedgerRecord
+from acme_middleware.issuance.plan import Item
+from acme_middleware.issuance.records import RenewalRecord
+from acme_middleware.issuance.sweeps import SweepRecord
+
+WINDOWS_PER_LIFETIME = 50
+"""Let's Encrypt's windows are 2 % of the lifetime wide: 43 hours of 90 days, 3 of 6. A sweep should fall into each."""
+
+LATE = 1.5
+"""So many pauses after the last sweep, and something has stopped the next one."""
+
+NEED_SOMEBODY = frozenset({"expired", "overdue", "damaged"})
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """
+    How a certificate stands.
+
+    Attributes:
+        state: "ok", "due", "overdue", "expired"; "failing": it is not good for long, and the last try failed; "missing": it is
+            declared and nobody has it; "damaged": its record cannot be read, or what is declared cannot be had.
+        why: Why it must be issued now, "" if it need not.
+        renews: When it is due, None where there is no certificate.
+        by: What says so: "ARI", or the "lifetime".
+        failure: The last failure of a row that nothing has ended yet.
+        left_out: There is a table CERTIFICATES, and it is not in there.
+    """
+
+    item: Item
+    state: str
+    why: str
+    renews: datetime | None
+    by: str
+    failure: LedgerRecord | None
+    left_out: bool
+
+    @property
+    def needs_somebody(self) -> bool:
+        """Whether ``status`` shall not end well: it has expired or is overdue, is damaged, or fails and was never there."""
+        return self.state in NEED_SOMEBODY or (self.item.record is None and self.failure is not None)
+
+
+def standing(
+    item: Item, failures: Mapping[str, LedgerRecord], why: str | None, now: datetime, *, any_declared: bool
+) -> Standing:
+    """
+    How one certificate stands.
+
+    Args:
+        failures: As :func:`acme_middleware.issuance.ledger.read_all` gives them.
+        why: What :func:`acme_middleware.issuance.plan.why` says of it.
+        any_declared: Whether CERTIFICATES has anything in it.
+    """
+    record, failure = item.record, failures.get(item.name)
+    if item.error is not None:
+        state = "damaged"
+    elif record is None:
+        state = "missing" if failure is None else "failing"
+    else:
+        state = renewal.state(record, now)
+        if failure is not None and state in ("ok", "due"):
+            state = "failing"
+        elif state == "ok" and why is not None:
+            state = "due"
+    return Standing(
+        item,
+        state,
+        why or "",
+        None if record is None else renewal.renews_at(record),
+        _by(record),
+        failure,
+        any_declared and item.declared is None,
+    )
+
+
+def _by(record: RenewalRecord | None) -> str:
+    if record is None or record.ari is None:
+        return "lifetime"
+    return "ARI" if renewal.renews_at(record) == record.ari.drawn else "lifetime"
+
+
+def warnings(sweeps: Sequence[SweepRecord], items: Sequence[Item], now: datetime) -> list[str]:
+    """What is wrong with how often somebody looks after the certificates, in sentences."""
+    records = [item.record for item in items if item.record is not None]
+    if not records:
+        return []
+    shortest = min(record.not_after - record.not_before for record in records)
+    window = shortest / WINDOWS_PER_LIFETIME
+    if not sweeps:
+        return ["nobody has run `renew` yet: let a timer do it"] if any(now - one.issued_at > window for one in records) else []
+    last = sweeps[0]
+    found = []
+    pauses = [
+        record.pause for record in sweeps if record.pause is not None and now - record.ended < 3 * max(record.pause, window)
+    ]
+    pause = min(pauses, default=None)
+    if pause is not None and pause > window:
+        found.append(
+            f"the sweeps come every {in_words(pause)}, which is too rare for certificates of {in_words(shortest)}: the CA's "
+            f"window may be over in {in_words(window)}; let the timer run every {in_words(window / 3)}"
+        )
+    since = now - last.ended
+    if since > max(LATE * (pause or window), window):
+        found.append(f"the last sweep was {in_words(since)} ago, on {last.host}: is the timer that runs `renew` still there?")
+    return found
+
+
+def in_words(span: timedelta) -> str:
+    """A length of time, roughly: "6 h", "2 d"."""
+    minutes = span / timedelta(minutes=1)
+    if minutes < 90:
+        return f"{max(minutes, 0):.0f} min"
+    return f"{minutes / 60:.0f} h" if minutes < 48 * 60 else f"{minutes / 60 / 24:.0f} d"
