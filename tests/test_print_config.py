@@ -42,8 +42,11 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[str
     """A project's folder, the command there, and the environment of the person who types it."""
     folder = tmp_path / ODD
     folder.mkdir()
+    stores = {"acme-middleware": "state", "flask": "instance/acme"}
+    if request.param in stores:
+        DirectoryStore(folder / stores[request.param]).check(writable=True)
     if request.param == "acme-middleware":
-        return folder, [str(Path(sys.executable).with_name("acme-middleware"))], {"ACME_STORE": f"file:{folder.name}/state"}
+        return folder, [str(Path(sys.executable).with_name("acme-middleware"))], {"ACME_STORE": "file:state"}
     example = {"manage.py": "django_site", "flask": "flask_app"}[request.param]
     shutil.copytree(EXAMPLES / example, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.sqlite3", "instance"))
     if request.param == "flask":

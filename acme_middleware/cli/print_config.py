@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from acme_middleware.cli import flags, timers
+from acme_middleware.cli.renew import OF_THE_PLACE
 from acme_middleware.cli.report import print_json, reported
 from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError
 from acme_middleware.issuance.records import RenewalRecord, renewal_key
@@ -38,7 +39,7 @@ user_flag = click.option("--user", help="Whose command it is.  [the owner of the
 @click.option("--unit", default=UNIT, show_default=True, help="What to call the units.")
 @click.option("--into", type=click.Path(path_type=Path, file_okay=False), help=f"Write them there: {UNITS}.")
 @user_flag
-@flags.of_table()
+@flags.of_table(only=OF_THE_PLACE)
 @reported
 def systemd(unit: str, into: Path | None, user: str | None, config: Path | None, as_json: bool, **given: Any) -> int:
     """
@@ -68,7 +69,7 @@ def systemd(unit: str, into: Path | None, user: str | None, config: Path | None,
 
 @print_config.command(short_help="A line for a crontab.")
 @user_flag
-@flags.of_table()
+@flags.of_table(only=OF_THE_PLACE)
 @reported
 def cron(user: str | None, config: Path | None, as_json: bool, **given: Any) -> int:
     """Print a line for ``crontab -e``. Its minute is this machine's own: not all machines ask the CA at once."""
@@ -84,7 +85,7 @@ def cron(user: str | None, config: Path | None, as_json: bool, **given: Any) -> 
 @click.option("--name", default=UNIT, show_default=True, help="What to call it.")
 @click.option("--image", default="registry.example/app:latest", show_default=True, help="The image of your app.")
 @click.option("--secret", default="acme-middleware", show_default=True, help="The Secret whose entries are its environment.")
-@flags.of_table()
+@flags.of_table(only=OF_THE_PLACE)
 @reported
 def kubernetes(name: str, image: str, secret: str, config: Path | None, as_json: bool, **given: Any) -> int:
     """Print a CronJob for Kubernetes. The store must be one that the app's pods share: a database, or a volume."""
