@@ -169,6 +169,7 @@ class Renewer:
 
     def _run(self, stop: threading.Event) -> None:
         pause = random.uniform(0, self._first)  # noqa: S311
+        logger.info("process %d takes part in renewing certificates, in %.0f s at the latest", os.getpid(), self._first)
         while not stop.wait(pause):
             try:
                 with lease(self._store, LEASE, ttl=self._ttl, wait=float("inf"), poll=self._ttl / 2, stop=stop) as held:
