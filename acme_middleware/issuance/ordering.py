@@ -26,7 +26,14 @@ from acme_middleware.issuance import certificate, keys
 from acme_middleware.issuance.accounts import forget_account, open_account
 from acme_middleware.issuance.attempt import Attempt
 from acme_middleware.issuance.conversation import Conversation
-from acme_middleware.issuance.records import CertificateRecord, OrderRecord, RenewalRecord, RenewalWindow, order_key
+from acme_middleware.issuance.records import (
+    KEY_COMPROMISE,
+    CertificateRecord,
+    OrderRecord,
+    RenewalRecord,
+    RenewalWindow,
+    order_key,
+)
 from acme_middleware.issuance.validation import forget_tokens, validate
 from acme_middleware.options import Options
 from acme_middleware.protocol import order as acme_order
@@ -38,7 +45,17 @@ from acme_middleware.stores.base import ChallengeSource, Store
 NOT_ABOUT_REPLACING = {"rateLimited", "accountDoesNotExist", "userActionRequired", "rejectedIdentifier", "compound", "badNonce"}
 """Refusals of an order that an order for a new certificate would get as well."""
 
-KEPT_OPTIONS = ("ca", "key_type", "reuse_key", "profile", "require_profile", "preferred_chain", "self_check", "self_check_via")
+KEPT_OPTIONS = (
+    "ca",
+    "eab_kid",
+    "key_type",
+    "reuse_key",
+    "profile",
+    "require_profile",
+    "preferred_chain",
+    "self_check",
+    "self_check_via",
+)
 """What a renewal must do as the first issuance did; other options are the place's, not the certificate's."""
 
 
@@ -234,7 +251,7 @@ class Ordering:
         shared = previous is not None and not set(previous.names).isdisjoint(entry.value for entry in wanted)
         # A CA takes it only from the account that ordered the old one, and for a name that both have (RFC 9773 section 5).
         if previous is not None and shared and self.directory.renewal_info and previous.account_url == account_url:
-            with suppress(UnexpectedAnswer):  # it has no authority key identifier, so it has no id to name it by
+            with suppress(UnexpectedAnswer, ValueError):  # no authority key identifier to name it by, or damaged in the store
                 replaces = renewal_info.certificate_id(x509.load_pem_x509_certificate(previous.cert_pem.encode()))
         try:
             return self._new_order(wanted, profile, replaces)
@@ -257,6 +274,11 @@ class Ordering:
         return order
 
     def _key(self, previous: CertificateRecord | None) -> str:
-        if self.options.reuse_key and previous is not None and previous.key_type == self.options.key_type:
+        if (
+            self.options.reuse_key
+            and previous is not None
+            and previous.key_type == self.options.key_type
+            and previous.revoked != KEY_COMPROMISE
+        ):
             return previous.key_pem
         return keys.generate(self.options.key_type).decode()

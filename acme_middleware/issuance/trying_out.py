@@ -5,7 +5,9 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
+from acme_middleware import authorities
 from acme_middleware.errors import ConfigurationError, StoreMisconfigured
+from acme_middleware.issuance.records import AccountRecord, account_key
 from acme_middleware.options import Options
 from acme_middleware.stores.base import ChallengeSource, ChallengeStore, Store
 
@@ -17,7 +19,7 @@ def try_out(options: Options, store: Store, challenges: ChallengeSource, publish
     Raises:
         StoreMisconfigured, StoreUnavailable, ConfigurationError, PublishFailed: as they say.
     """
-    if (options.eab_kid is None) != (options.eab_hmac_key is None):
+    if (options.eab_kid is None) != (options.eab_hmac_key is None) and not _is_bound(options, store):
         raise ConfigurationError(
             "of ACME_EAB_KID and ACME_EAB_HMAC_KEY only one is set", hint="they come as a pair", option="eab_kid"
         )
@@ -36,3 +38,11 @@ def try_out(options: Options, store: Store, challenges: ChallengeSource, publish
         from acme_middleware.deploy.publish import check_publishable
 
         check_publishable(publish_dir, lineage, owner=options.owner, group=options.group)
+
+
+def _is_bound(options: Options, store: Store) -> bool:
+    """Whether the account of the key id is registered already: then its MAC key is of no use any more."""
+    if options.eab_kid is None:
+        return False
+    keys = [account_key(authority.id, options.eab_kid) for authority in authorities.find_all(options.ca)]
+    return any(account.url for account in (AccountRecord.read(store, where) for where in keys) if account is not None)
