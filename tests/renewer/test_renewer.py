@@ -276,6 +276,17 @@ def test_importing_starts_nothing() -> None:
     assert done.returncode == 0
 
 
+def test_who_only_answers_loads_nothing_of_it() -> None:
+    script = """
+    import sys
+    import acme_middleware.asgi, acme_middleware.wsgi, aiohttp_acme_middleware, django_acme_middleware.middleware
+    import flask_acme_middleware, starlette_acme_middleware, tornado_acme_middleware
+    assert not {name for name in sys.modules if "renew" in name and "acme_middleware" in name}
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=environment(), timeout=60, check=False)
+    assert done.returncode == 0
+
+
 def test_wrong_options_are_refused_when_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("acme_middleware.options.CONFIG_FILE", str(tmp_path / "none.toml"))
     with pytest.raises(ConfigurationError, match="no store is set"):

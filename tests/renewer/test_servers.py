@@ -66,6 +66,7 @@ SERVERS = {
     "uvicorn, a wrapped app without one": uvicorn_factory("without_lifespan"),
     "hypercorn on trio, a wrapped app without one": hypercorn_trio,
     "Tornado, two processes": tornado,
+    "aiohttp": lambda site: serve([sys.executable, str(HERE / "run_aiohttp_renewing.py"), "{fd}"], env=site.env),
 }
 
 
