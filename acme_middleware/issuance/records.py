@@ -8,7 +8,7 @@ is made again from it whenever the two disagree.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -17,6 +17,9 @@ from acme_middleware.errors import StoreMisconfigured
 from acme_middleware.stores.base import Expect, Store, key
 
 SCHEMA = 1
+
+KEY_COMPROMISE = "keyCompromise"
+"""The reason of a revocation after which nothing may be made with the same key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +44,8 @@ class Stored:
                     f"the record {where} has schema {document['schema']}, and this version knows {SCHEMA}",
                     hint="a newer acme-middleware wrote it: upgrade this one",
                 )
-            known = {entry.name: entry.type for entry in fields(cls)}
-            values = {
-                name: _restore(str(known[name]), entry)
-                for name, entry in document.items()
-                if name in known and name != "version"
-            }
+            readers = _readers(cls)
+            values = {name: readers[name](entry) for name, entry in document.items() if name in readers}
             return cls(**values, version=version)
         except (ValueError, TypeError, KeyError) as error:
             raise StoreMisconfigured(
@@ -61,13 +60,21 @@ class Stored:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRecord(Stored):
-    """An account at a CA. ``url`` is "" from the moment that the key is saved until the CA has answered."""
+    """
+    An account at a CA.
+
+    Attributes:
+        url: "" from the moment that the key is saved until the CA has answered.
+        next_key_pem: The key that it may have from now on: saved before the CA is asked to change to it, "" when that is
+            over. Which of the two the CA knows, only the CA can say.
+    """
 
     directory: str
     key_pem: str = field(repr=False)
     url: str = ""
     email: str = ""
     eab_kid: str = ""
+    next_key_pem: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +92,13 @@ class OrderRecord(Stored):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CertificateRecord(Stored):
-    """A certificate with its key and chain, and how it was asked for. ``order_url`` is the order that brought it."""
+    """
+    A certificate with its key and chain, and how it was asked for.
+
+    Attributes:
+        order_url: The order that brought it.
+        revoked: The reason for which we had it revoked, "" if we did not.
+    """
 
     name: str
     names: tuple[str, ...]
@@ -99,6 +112,7 @@ class CertificateRecord(Stored):
     cert_pem: str
     chain_pem: str
     order_url: str = ""
+    revoked: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -126,6 +140,7 @@ class RenewalRecord(Stored):
         ari_id: What the CA calls it when asked for renewal information (RFC 9773 section 4.1), so that asking needs no
             private record; "" in a record of before 0.1, and where the certificate cannot be named so.
         ask_after: When to ask for renewal information next; None: it was not asked for yet.
+        revoked: The reason for which we had it revoked, "" if we did not: such a certificate is due.
     """
 
     name: str
@@ -142,6 +157,7 @@ class RenewalRecord(Stored):
     ari: RenewalWindow | None = None
     ari_id: str = ""
     ask_after: datetime | None = None
+    revoked: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -171,18 +187,49 @@ def _plain(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no form in a record")
 
 
-def _restore(annotation: str, value: Any) -> Any:
-    if annotation.startswith("datetime"):
-        if value is None and annotation != "datetime":
-            return None
-        when = datetime.fromisoformat(value)
-        if when.tzinfo is None:
-            raise ValueError(f"the time {value} has no time zone")
-        return when
+Reader = Callable[[Any], Any]
+"""Makes a field's value of what JSON has for it."""
+
+_known: dict[type, dict[str, Reader]] = {}
+
+
+def _readers(cls: type[Any]) -> dict[str, Reader]:
+    """The readers of a class's fields; found out once, since there may be thousands of records."""
+    if cls not in _known:
+        _known[cls] = {entry.name: _reader(str(entry.type)) for entry in fields(cls) if entry.name != "version"}
+    return _known[cls]
+
+
+def _reader(annotation: str) -> Reader:
+    if annotation in ("str", "bool"):
+        return _plain_reader(str if annotation == "str" else bool)
     if annotation.startswith("tuple"):
-        return tuple(value)
-    if annotation.startswith("RenewalWindow") and value is not None:
-        return RenewalWindow(**{entry.name: _restore(str(entry.type), value[entry.name]) for entry in fields(RenewalWindow)})
-    if annotation in ("str", "bool") and type(value).__name__ != annotation:
-        raise ValueError(f"a {type(value).__name__} stands where a {annotation} should")  # not the value: it may be a key
+        return tuple
+    of_kind: dict[str, Reader] = {"datetime": _time, "RenewalWindow": _window}
+    reader = of_kind.get(annotation.removesuffix(" | None"), _as_it_is)
+    return (lambda value: None if value is None else reader(value)) if annotation.endswith("None") else reader
+
+
+def _plain_reader(kind: type) -> Reader:
+    def read(value: Any) -> Any:
+        if type(value) is not kind:
+            # Not the value: it may be a key.
+            raise ValueError(f"a {type(value).__name__} stands where a {kind.__name__} should")
+        return value
+
+    return read
+
+
+def _time(value: Any) -> datetime:
+    when = datetime.fromisoformat(value)
+    if when.tzinfo is None:
+        raise ValueError(f"the time {value} has no time zone")
+    return when
+
+
+def _window(value: Any) -> RenewalWindow:
+    return RenewalWindow(**{name: read(value[name]) for name, read in _readers(RenewalWindow).items()})
+
+
+def _as_it_is(value: Any) -> Any:
     return value

@@ -40,6 +40,7 @@ retries: the caller knows how long it can wait. All are synchronous and may be c
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -138,6 +139,8 @@ class Store(Protocol):
 
 
 MAX_PART = 150
+PLAIN = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,149}")
+"""Parts that nothing is done to: nearly all names are such."""
 
 
 def key(kind: str, *parts: str) -> str:
@@ -151,6 +154,8 @@ def key(kind: str, *parts: str) -> str:
 
 
 def _escape(part: str) -> str:
+    if PLAIN.fullmatch(part):
+        return part
     escaped = quote(part, safe="").replace("~", "%7E")
     if escaped.startswith("."):
         escaped = "%2E" + escaped[1:]
