@@ -243,18 +243,26 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return layer
 
 
-def from_settings(settings: Mapping[str, Any] | object) -> dict[str, Any]:
+def from_settings(settings: Mapping[str, Any] | object, *, secret_files: bool = True) -> dict[str, Any]:
     """
     The layer of a framework's settings: a mapping, or an object with attributes.
 
     Settings that begin with ``ACME_`` and are no option are refused by :func:`read`: a misspelt option must not pass as unset.
+
+    Args:
+        settings: The settings.
+        secret_files: Read the files that settings such as ACME_EAB_HMAC_KEY_FILE name. Only issuing needs what is in them, and
+            a web worker may have no right to.
+
+    Raises:
+        ConfigurationError: such a file cannot be read.
     """
     if not isinstance(settings, Mapping):
         settings = {name: getattr(settings, name) for name in dir(settings) if name.startswith(PREFIX)}
     layer = {name[len(PREFIX) :].lower(): value for name, value in settings.items() if name.startswith(PREFIX)}
     for option in table():
         file = layer.pop(option.name + "_file", None) if option.metadata.get("secret") else None
-        if file and not layer.get(option.name):
+        if file and secret_files and not layer.get(option.name):
             layer[option.name] = _read_secret(setting_name(option.name) + "_FILE", file)
     return layer
 
@@ -278,3 +286,5 @@ def _read_secret(name: str, path: Any) -> str:
         return Path(path).read_text().strip()
     except OSError as error:
         raise ConfigurationError(f"cannot read the file that {name} names: {path}: {error.strerror}", option=name) from error
+    except UnicodeDecodeError:  # whose text would quote the secret
+        raise ConfigurationError(f"the file that {name} names is no text: {path}", option=name) from None

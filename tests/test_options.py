@@ -140,6 +140,19 @@ def test_secret_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         options.from_environment({"ACME_EAB_HMAC_KEY_FILE": str(tmp_path / "none")})
 
 
+def test_secret_file_that_is_no_text_is_an_error_that_does_not_quote_it(tmp_path: Path) -> None:
+    secret = tmp_path / "hmac"
+    secret.write_bytes(b"\xf0\xffsecret")
+    with pytest.raises(ConfigurationError, match="ACME_EAB_HMAC_KEY_FILE names is no text") as wrong:
+        options.from_settings({"ACME_EAB_HMAC_KEY_FILE": secret})
+    assert wrong.value.__suppress_context__
+
+
+def test_secret_file_is_left_alone_where_only_serving_is_meant(tmp_path: Path) -> None:
+    settings = {"ACME_EAB_HMAC_KEY_FILE": tmp_path / "none", "ACME_CA": "google"}
+    assert options.from_settings(settings, secret_files=False) == {"ca": "google"}
+
+
 def test_settings_may_be_an_object() -> None:
     layer = options.from_settings(SimpleNamespace(ACME_CA="google", DEBUG=True))
     assert layer == {"ca": "google"}

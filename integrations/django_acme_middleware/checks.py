@@ -30,7 +30,7 @@ PATH = "django_acme_middleware.middleware.AcmeMiddleware"
 def check_options(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """E001: a setting that begins with ACME_ is no option, or has a value that its option does not take."""
     try:
-        conf.options()
+        conf.options(secret_files=False)
     except ConfigurationError as error:
         text = str(error)
         return [Error(f"{text[:1].upper()}{text[1:]}.", hint=error.hint, id="acme_middleware.E001")]
@@ -115,7 +115,7 @@ def check_tables(
 def _options() -> Options | None:
     """The options, None where check_options reports why there are none."""
     try:
-        return conf.options()
+        return conf.options(secret_files=False)
     except ConfigurationError:
         return None
 

@@ -22,19 +22,23 @@ def layers(config: Path | None = None) -> list[tuple[str, Mapping[str, Any]]]:
     return [*file, ("setting", from_settings(settings))]
 
 
-def options() -> Options:
+def options(*, secret_files: bool = True) -> Options:
     """
     All options as the settings have them.
+
+    Args:
+        secret_files: As of :func:`acme_middleware.options.from_settings`.
 
     Raises:
         ConfigurationError: a setting that begins with ``ACME_`` and is no option, or a value that its option does not take.
     """
-    return read(*layers(), ("default", DEFAULTS))
+    return read(("setting", from_settings(settings, secret_files=secret_files)), ("default", DEFAULTS))
 
 
 def serving_options() -> Options:
     """The few options that answering needs: a web process must not stay down for an email address that only issuing reads."""
-    wanted = {name: value for name, value in from_settings(settings).items() if name in SERVING}
+    given = from_settings(settings, secret_files=False)
+    wanted = {name: value for name, value in given.items() if name in SERVING}
     return read(("setting", wanted), ("default", DEFAULTS))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from acme_middleware import authorities
 from acme_middleware.errors import ConfigurationError
-from acme_middleware.options import PREFIX, Options, from_file, from_settings, read, setting_name, table
+from acme_middleware.options import PREFIX, Options, from_file, from_settings, read
 
 if TYPE_CHECKING:
     from acme_middleware.cli.surroundings import Layer
@@ -38,9 +38,7 @@ class Configuration:
         Raises:
             ConfigurationError: a key that begins with ``ACME_`` is no option, or has a value that its option does not take.
         """
-        files = {setting_name(option.name) + "_FILE" for option in table() if option.metadata.get("secret")}
-        given = {name: value for name, value in self._settings.items() if name not in files}
-        options = read(("setting", from_settings(given)), ("default", self.defaults))
+        options = read(("setting", from_settings(self._settings, secret_files=False)), ("default", self.defaults))
         authorities.find_all(options.ca)
         return options
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 from django.core.checks import Error, Tags, run_checks
 from django.db import connection
-from django_acme_middleware import models
+from django_acme_middleware import conf, models
 from django_acme_middleware.middleware import AcmeMiddleware
 from django_sites import Site
 
@@ -183,6 +183,15 @@ def test_a_web_process_refuses_to_start_on_a_wrong_serving_option(settings, name
 def test_a_web_process_starts_though_an_option_of_issuing_is_wrong(settings):
     settings.ACME_EMAIL = "nobody"
     assert AcmeMiddleware(lambda request: None)
+
+
+def test_a_secret_in_a_file_is_read_neither_by_a_web_process_nor_by_a_check(settings, tmp_path):
+    settings.ACME_EAB_KID = "kid"
+    settings.ACME_EAB_HMAC_KEY_FILE = tmp_path / "which-this-user-may-not-read"
+    AcmeMiddleware(lambda request: None)
+    assert messages() == {}
+    with pytest.raises(ConfigurationError, match="ACME_EAB_HMAC_KEY_FILE"):
+        conf.options()
 
 
 def test_starting_opens_no_database_and_imports_nothing_that_issues(tmp_path):
