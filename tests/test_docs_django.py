@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from starlette_pages import Folder, blocks, commands, dialogues, steps
+from page_steps import Folder, blocks, commands, dialogues, steps
 
 PAGE = "docs/frameworks/django.md"
 INSTALL, *MAKE_TABLES, SERVE, ISSUE, _, CURL = commands(PAGE)

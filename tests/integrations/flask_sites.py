@@ -5,8 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from page_steps import Folder
 from serving import HERE, PROJECT, gunicorn, raw_request, serve
-from starlette_pages import Folder
 
 from acme_middleware.stores import open_challenges
 

@@ -3,8 +3,8 @@
 import shutil
 
 import pytest
+from page_steps import Folder, commands, steps
 from serving import PROJECT, get
-from starlette_pages import Folder, commands, steps
 
 README = "example_projects/fastapi_app/README.md"
 HTTPS = {"X-Forwarded-Proto": "https"}

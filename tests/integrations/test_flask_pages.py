@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 from flask_sites import PREFIX, TypedIn
+from page_steps import blocks, commands, steps
 from serving import PROJECT, get
-from starlette_pages import blocks, commands, steps
 
 EXAMPLE = "example_projects/flask_app/README.md"
 PAGE = "docs/frameworks/flask.md"

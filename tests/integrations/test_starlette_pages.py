@@ -5,9 +5,9 @@ import re
 import subprocess
 
 import pytest
+from page_steps import Folder, blocks, commands, dialogues, steps
 from pebble_server import Pebble
 from serving import get
-from starlette_pages import Folder, blocks, commands, dialogues, steps
 
 PREFIX = "/.well-known/acme-challenge/"
 PAGES = ["docs/frameworks/starlette.md", "docs/frameworks/fastapi.md"]

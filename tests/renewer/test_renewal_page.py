@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from page_steps import Folder, blocks, commands
 from pebble_lab import wait_until
 from serving import PROJECT
-from page_steps import Folder, blocks, commands
 
 from acme_middleware.stores.directory import DirectoryStore
 

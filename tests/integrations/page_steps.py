@@ -1,4 +1,4 @@
-"""Pages about Starlette and FastAPI, and what it takes to do what they say in a folder and on ports of their own."""
+"""What a page of the documentation says to type, and what it takes to do so in a folder and on ports of one's own."""
 
 import os
 import re
