@@ -10,19 +10,15 @@ from collections.abc import Sequence
 import click
 
 from acme_middleware import __version__
-from acme_middleware.cli.ca import ca
-from acme_middleware.cli.delete import delete
-from acme_middleware.cli.export import export
-from acme_middleware.cli.issue import issue
-from acme_middleware.cli.print_config import print_config
-from acme_middleware.cli.renew import renew
-from acme_middleware.cli.status import status
 from acme_middleware.cli.surroundings import BY_ITSELF, Surroundings
+from acme_middleware.cli.verbs import Verbs
 
 __all__ = ["acme", "main"]
 
+VERBS = ("issue", "renew", "status", "print-config", "ca", "export", "delete")
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(commands=Verbs(VERBS), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="acme-middleware %(version)s")
 def acme() -> None:
     """
@@ -31,15 +27,6 @@ def acme() -> None:
     Options come from flags, then from the settings of the framework; without one from ACME_* in the environment, then from
     /etc/acme-middleware.toml.
     """
-
-
-acme.add_command(issue)
-acme.add_command(renew)
-acme.add_command(status)
-acme.add_command(print_config)
-acme.add_command(ca)
-acme.add_command(export)
-acme.add_command(delete)
 
 
 def main(
