@@ -112,9 +112,9 @@ def _summary(outcome: Outcome, progress: Progress, options: Options, around: Sur
             progress.line("kept", f"{', '.join(other)}: what you ask for now comes with the next renewal")
         progress.line("next", "nothing to do; --force issues all the same")
     elif outcome.action in (Action.ISSUED, Action.BY_ANOTHER):
-        point = "point your server to fullchain.pem and privkey.pem there, and let a timer run"
-        progress.line("next", point if outcome.published else "let a timer run")
-        progress.line("", f"`{around.issue_command} {' '.join(record.names)}` daily: it renews when due;")
+        if outcome.published:
+            progress.line("next", "point your server to fullchain.pem and privkey.pem there")
+        progress.line("renewal", f"`{around.command} print-config systemd`, or cron, prints a timer for it;")
         progress.line("", f"`{around.command} status` shows how things stand")
 
 
