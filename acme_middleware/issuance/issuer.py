@@ -6,23 +6,19 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from acme_middleware import authorities, clock, events
 from acme_middleware.authorities import Authority
-from acme_middleware.errors import (
-    AcmeMiddlewareError,
-    ConfigurationError,
-    LeaseHeld,
-    LeaseLost,
-    StoreMisconfigured,
-)
+from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, LeaseHeld, LeaseLost, StoreMisconfigured
 from acme_middleware.issuance import advice, failover, renewal
 from acme_middleware.issuance import names as identifier_names
 from acme_middleware.issuance.attempt import Attempt
 from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, order_key, renewal_key
+from acme_middleware.issuance.sweeps import closes_before
 from acme_middleware.issuance.trying_out import try_out
 from acme_middleware.lease import Lease, lease
 from acme_middleware.options import Options
@@ -90,7 +86,8 @@ class Issuer:
             options.store if options.challenge_store is None else options.challenge_store
         )
 
-    def _ask(self, authority: Authority) -> None:
+    def _ask(self, authority: Authority, next_look: datetime | None = None) -> None:
+        self.next_look = next_look
         self.authority, self.options = authority, failover.suited(self.given, self.authorities, authority)
 
     def issue(
@@ -101,6 +98,7 @@ class Issuer:
         force: bool = False,
         drop_names: bool = False,
         by_hand: bool = True,
+        next_look: datetime | None = None,
     ) -> Outcome:
         """
         See to it that there is a certificate for ``names``, and that its files are the current ones.
@@ -114,6 +112,7 @@ class Issuer:
             force: Issue even if none is due, and even if the pause after failures is not over.
             drop_names: Agree that names which the certificate has now will not be in the new one.
             by_hand: A person asks: the pause after the first two failures in a row is for programs.
+            next_look: When this is called again, where that is known: a window of the CA's that is over by then is used now.
 
         Raises:
             NotYet: it is too early after failures, or the CA's limits are reached; nothing was asked of the CA.
@@ -126,7 +125,8 @@ class Issuer:
         lineage = identifier_names.lineage(name, wanted)
         try:
             there = copy.copy(self)
-            there._ask(failover.choose(self.store, self.authorities, self.given, [entry.value for entry in wanted]))
+            chosen = failover.choose(self.store, self.authorities, self.given, [entry.value for entry in wanted])
+            there._ask(chosen, next_look)
             return there._issue(wanted, lineage, force=force, drop_names=drop_names, by_hand=by_hand)
         except AcmeMiddlewareError as error:
             self.emit(events.Failed(name=lineage, error=error))
@@ -206,7 +206,8 @@ class Issuer:
         return Outcome(Action.RENEWED if previous else Action.ISSUED, record, published, reason)
 
     def _due(self, wanted: Sequence[Identifier], record: RenewalRecord | None) -> str | None:
-        return renewal.due(record, [entry.value for entry in wanted], trusted=self.authority.trusted, now=clock.now())
+        why = renewal.due(record, [entry.value for entry in wanted], trusted=self.authority.trusted, now=clock.now())
+        return why or closes_before(record, clock.now(), self.next_look)
 
     def _refuse_loss(self, wanted: Sequence[Identifier], record: RenewalRecord | None, *, drop_names: bool) -> None:
         """Refuse what would take from a good certificate: names that it has, or the trust of browsers."""

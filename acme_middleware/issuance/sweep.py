@@ -32,6 +32,7 @@ from acme_middleware.issuance.crew import Crew
 from acme_middleware.issuance.plan import Item
 from acme_middleware.issuance.published import is_published, publish_dir
 from acme_middleware.issuance.records import RenewalRecord
+from acme_middleware.issuance.sweeps import SweepRecord, closes_before, last_of, next_look, sweep_key
 from acme_middleware.options import Options
 from acme_middleware.stores import open_store
 
@@ -134,8 +135,10 @@ class _Sweep:
             # A store that is not there yet, or whose name is misspelt, holds no certificate either.
             self.store.check(writable=False)
             return []
-        due, quiet = self._sort(items, began)
         host = _host()
+        last = last_of(self.store, host)
+        self.next_look = None if names else next_look(last, began, every)
+        due, quiet = self._sort(items, began)
         self.emit(events.SweepBegan(name=host, certificates=len(items), due=len(due)))
         if due or quiet:
             from acme_middleware.issuance.conversation import Conversations
@@ -147,7 +150,7 @@ class _Sweep:
             self._warn_of_expiry(result)
         counts = Counter(result.action for result in results)
         if not names:
-            self._write(host, began, every, counts)
+            self._write(host, began, every, counts, last)
         self.emit(events.SweepEnded(name=host, counts=dict(counts)))
         return results
 
@@ -166,7 +169,7 @@ class _Sweep:
             if item.error is not None:
                 action = "damaged" if isinstance(item.error, StoreMisconfigured) else "failed"
                 self._result(item, action, str(item.error), item.error)
-            elif record is None or self.force or plan.why(item, self.trusted, now):
+            elif record is None or self.force or self._why(item, now):
                 due.append((renewal.lifetime_left(record, now), item))
             else:
                 self._result(item, "not due")
@@ -178,6 +181,9 @@ class _Sweep:
                     quiet.append(item)
         due.sort(key=lambda entry: entry[0])
         return [item for _, item in due], quiet
+
+    def _why(self, item: Item, now: datetime) -> str | None:
+        return plan.why(item, self.trusted, now) or closes_before(item.record, now, self.next_look)
 
     def _work(self, due: Sequence[Item], quiet: Sequence[Item], conversations: Conversations) -> None:
         from acme_middleware.issuance.advice import Advice
@@ -210,7 +216,7 @@ class _Sweep:
         item = replace(item, record=record)
         self._result(item, "not due")
         root = publish_dir(self.options, self.store)
-        if plan.why(item, self.trusted, clock.now()) or not (root is None or is_published(root, record)):
+        if self._why(item, clock.now()) or not (root is None or is_published(root, record)):
             self._renew(item, conversations)
 
     def _renew(self, item: Item, conversations: Conversations, *, wait: float = 0.0) -> None:
@@ -219,12 +225,17 @@ class _Sweep:
         if self.stop.is_set():
             self._result(item, "must wait", "the sweep was stopped before its turn")
             return
-        was_due = self.force or plan.why(item, self.trusted, clock.now()) is not None
+        was_due = self.force or self._why(item, clock.now()) is not None
         try:
             options = replace(plan.options_of(item, self.options), wait=wait)
             issuer = Issuer(options, listener=self.emit, conversations=conversations)
             outcome = issuer.issue(
-                item.names, name=item.name, force=self.force, drop_names=item.declared is not None, by_hand=self.by_hand
+                item.names,
+                name=item.name,
+                force=self.force,
+                drop_names=item.declared is not None,
+                by_hand=self.by_hand,
+                next_look=self.next_look,
             )
         except NotYet as error:
             self._result(item, "must wait", str(error), error, error.allowed_at)
@@ -268,12 +279,9 @@ class _Sweep:
             return
         self.emit(events.Expiring(name=result.name, not_after=record.not_after, reason=result.reason))
 
-    def _write(self, host: str, began: datetime, every: float | None, counts: Counter[str]) -> None:
+    def _write(self, host: str, began: datetime, every: float | None, counts: Counter[str], last: SweepRecord | None) -> None:
         """Leave word that this host looks after certificates; without it nothing is lost but a warning in ``status``."""
-        from acme_middleware.issuance.sweeps import SweepRecord, last_of, sweep_key
-
         try:
-            last = last_of(self.store, host)
             previous = last.began if last is not None else None
             SweepRecord(host=host, began=began, ended=clock.now(), every=every, counts=dict(counts), previous=previous).write(
                 self.store, sweep_key(host)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from acme_middleware.errors import StoreMisconfigured
-from acme_middleware.issuance.records import Stored
+from acme_middleware.issuance.records import RenewalRecord, Stored
 from acme_middleware.stores.base import Store, key
 
 
@@ -55,6 +55,26 @@ def last_of(store: Store, host: str) -> SweepRecord | None:
 def read_all(store: Store) -> list[SweepRecord]:
     """The last sweep of every host, the latest first. What is damaged is left out: the next sweep writes it again."""
     return sorted(_read(store), key=lambda record: record.ended, reverse=True)
+
+
+def next_look(last: SweepRecord | None, began: datetime, every: float | None) -> datetime | None:
+    """When the certificates are looked at next: as the caller says, else as long from now as the last sweep is ago."""
+    if every is not None:
+        return began + timedelta(seconds=every)
+    return began + (began - last.began) if last is not None and last.began < began else None
+
+
+def closes_before(record: RenewalRecord | None, now: datetime, look: datetime | None) -> str | None:
+    """
+    Why not to wait for the moment that was drawn: the CA's window is open now, and over at the next look. Else None.
+
+    RFC 9773 section 4.2 asks for it. Outside of its window an order counts against the CA's limits.
+    """
+    window = record.ari if record is not None else None
+    if record is None or window is None or look is None:
+        return None
+    fits = window.start <= now < window.end < look and window.end <= record.not_after
+    return "the CA's window ends before the next look" if fits else None
 
 
 def _read(store: Store) -> Iterator[SweepRecord]:
