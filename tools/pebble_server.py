@@ -204,6 +204,11 @@ class Pebble:
         """Answer any text, JSON or not, when renewal information is asked for the certificate of that PEM."""
         self._manage("/set-renewal-info/", {"certificate": certificate, "ariResponse": answer})
 
+    def status_of(self, serial: int) -> dict[str, Any]:
+        """What it knows of a certificate: ``Status`` is "Valid" or "Revoked", and then there is a ``Reason``."""
+        status: dict[str, Any] = json.loads(self._manage(f"/cert-status-by-serial/{serial:x}"))
+        return status
+
     def resolve(self, name: str, *, ipv4: tuple[str, ...] = (), ipv6: tuple[str, ...] = ()) -> None:
         """Let a name resolve to these addresses in place of the default."""
         for kind, addresses in (("a", ipv4), ("aaaa", ipv6)):

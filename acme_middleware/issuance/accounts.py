@@ -9,7 +9,7 @@ from acme_middleware.authorities import Authority
 from acme_middleware.errors import Conflict
 from acme_middleware.issuance.records import AccountRecord, account_key
 from acme_middleware.options import Options
-from acme_middleware.protocol.account import ExternalAccount, load_key, new_key, register
+from acme_middleware.protocol.account import ExternalAccount, find_account, load_key, new_key, register
 from acme_middleware.protocol.directory import Directory
 from acme_middleware.protocol.network import Network
 from acme_middleware.stores.base import Expect, Store
@@ -33,8 +33,7 @@ def open_account(
     where = account_key(authority.id, options.eab_kid or "default")
     record = AccountRecord.read(store, where)
     if record is not None and record.url and record.directory == authority.directory:
-        network.sign_as(load_key(record.key_pem.encode()), record.url)
-        return record.url, False
+        return sign_in(network, directory, store, where, record).url, False
     if record is None:
         record = AccountRecord(
             directory=authority.directory,
@@ -61,6 +60,42 @@ def open_account(
         # A peer registered the same key, so it has saved the same URL.
         return open_account(network, directory, authority, options, store)
     return url, created
+
+
+def sign_in(network: Network, directory: Directory, store: Store, where: str, record: AccountRecord) -> AccountRecord:
+    """
+    Make the network sign as an account of the store.
+
+    Where a change of its key was cut off, the CA is asked which key it knows: that costs one request, until it is settled.
+
+    Returns:
+        The record, with the key that the CA knows as ``key_pem``.
+    """
+    if record.next_key_pem:
+        record = settle(network, directory, store, where, record)
+    network.sign_as(load_key(record.key_pem.encode()), record.url)
+    return record
+
+
+def settle(network: Network, directory: Directory, store: Store, where: str, record: AccountRecord) -> AccountRecord:
+    """
+    Find out whether the CA has changed to ``next_key_pem``, and save it as the key if so.
+
+    If not, the record stays as it is: another process may be about to ask the CA for the change.
+    """
+    if find_account(network, directory, load_key(record.next_key_pem.encode())) != record.url:
+        return record
+    return promote(store, where, record)
+
+
+def promote(store: Store, where: str, record: AccountRecord) -> AccountRecord:
+    """Save the next key of an account as its key, since the CA knows it."""
+    settled = replace(record, key_pem=record.next_key_pem, next_key_pem="")
+    # Whoever was faster has saved the same, or has changed the key again: then his is the word.
+    with suppress(Conflict):
+        return replace(settled, version=settled.write(store, where, expect=record.version))
+    now = AccountRecord.read(store, where)
+    return settled if now is None or now.next_key_pem else now
 
 
 def forget_account(url: str, authority: Authority, options: Options, store: Store) -> None:

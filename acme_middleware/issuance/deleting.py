@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 from acme_middleware.errors import StoreMisconfigured
 from acme_middleware.issuance import lineages
+from acme_middleware.issuance.published import publish_dir
 from acme_middleware.issuance.records import CertificateRecord, certificate_key, order_key, renewal_key
 from acme_middleware.issuance.renewal import record_of
 from acme_middleware.lease import lease
 from acme_middleware.options import Options
 from acme_middleware.stores.base import Store, key
-from acme_middleware.stores.directory import DirectoryStore
 
 
 class Deleted(NamedTuple):
@@ -81,13 +81,6 @@ def _valid_until(store: Store, lineage: str) -> datetime | None:
         return None if made is None else record_of(made).not_after
     except StoreMisconfigured:
         return None
-
-
-def publish_dir(options: Options, store: Store) -> Path | None:
-    """Where files go: PUBLISH_DIR, or the folder ``live`` in a directory store."""
-    if options.publish_dir is not None:
-        return options.publish_dir
-    return Path(store.path) / "live" if isinstance(store, DirectoryStore) else None
 
 
 def _ledger(store: Store, lineage: str) -> list[str]:

@@ -69,6 +69,8 @@ def renews_at(record: RenewalRecord) -> datetime:
 
     What is not said by a window that can be is as if there was none: the fraction of the lifetime counts.
     """
+    if record.revoked:
+        return record.not_before
     window = record.ari
     if window is not None and not window.start < window.end <= record.not_after:
         return renew_after(record.not_before, record.not_after)
@@ -112,7 +114,7 @@ def lacks_ari_id(record: RenewalRecord, now: datetime) -> bool:
 
 def lifetime_left(record: RenewalRecord | None, now: datetime) -> float:
     """The part of its lifetime that a certificate has left; 0 for none, and for one that the CA wants replaced at once."""
-    if record is None or is_recalled(record, now):
+    if record is None or record.revoked or is_recalled(record, now):
         return 0.0
     return max(0.0, (record.not_after - now) / (record.not_after - record.not_before))
 
@@ -136,6 +138,8 @@ def due(record: RenewalRecord | None, names: Sequence[str], *, trusted: bool, no
         return "the one in use is from a staging CA"
     if now >= record.not_after:
         return "expired"
+    if record.revoked:
+        return f"revoked ({record.revoked})"
     if is_emergency(record, now):
         return "only a twentieth of its lifetime is left"
     if now < renews_at(record):
@@ -155,7 +159,7 @@ def state(record: RenewalRecord, now: datetime) -> str:
     """
     if now >= record.not_after:
         return "expired"
-    if is_emergency(record, now):
+    if is_emergency(record, now) or record.revoked:
         return "overdue"
     begin = renews_at(record)
     if now < begin:
@@ -199,5 +203,6 @@ def record_of(made: CertificateRecord) -> RenewalRecord:
         issued_at=made.issued_at,
         renew_after=renew_after(says.not_before, says.not_after),
         ari_id=ari_id,
+        revoked=made.revoked,
         options=made.options,
     )

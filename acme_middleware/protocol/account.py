@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from acme import messages
+from acme import jws, messages
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from josepy.jwk import JWK, JWKEC
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from josepy.b64 import b64encode
+from josepy.jwk import JWK, JWKEC, JWKRSA
 
+from acme_middleware._text import printable
 from acme_middleware.errors import CARefused, ConfigurationError, TermsNotAgreed
 from acme_middleware.protocol.directory import Directory
-from acme_middleware.protocol.network import Network
+from acme_middleware.protocol.network import Network, algorithm
+from acme_middleware.protocol.reply import Reply
 
 BASE64URL = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -26,6 +30,14 @@ class ExternalAccount:
     hmac_key: str = field(repr=False)
 
 
+class Account(NamedTuple):
+    """What a CA says of an account: "valid", "deactivated" or "revoked", and the URLs to reach its owner by."""
+
+    url: str
+    status: str
+    contact: tuple[str, ...]
+
+
 def new_key() -> bytes:
     """A fresh account key in PEM: P-256, which every CA takes. It is never the key of a certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -33,8 +45,13 @@ def new_key() -> bytes:
 
 
 def load_key(pem: bytes) -> JWK:
-    """Read an account key from PEM."""
-    return JWKEC(key=serialization.load_pem_private_key(pem, None))
+    """Read a key from PEM: EC, or RSA as other clients have them. Raises ValueError for another; it never shows the key."""
+    key = serialization.load_pem_private_key(pem, None)
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        return JWKEC(key=key)
+    if isinstance(key, rsa.RSAPrivateKey):
+        return JWKRSA(key=key)
+    raise ValueError("the key is neither EC nor RSA")
 
 
 def register(
@@ -89,6 +106,85 @@ def register(
     url = reply.location
     network.sign_as(key, url)
     return url, reply.status == 201
+
+
+def find_account(network: Network, directory: Directory, key: JWK) -> str:
+    """
+    The URL of the account that a key has, "" if it has none (RFC 8555 section 7.3.1). The network signs with that key then.
+
+    Raises:
+        CARefused, CAUnreachable, UnexpectedAnswer: as :class:`Network`.
+    """
+    network.sign_as(key, None)
+    try:
+        return network.post(directory.new_account, {"onlyReturnExisting": True}, idempotent=True).location
+    except CARefused as error:
+        if error.problem.type != "accountDoesNotExist":
+            raise
+        return ""
+
+
+def fetch_account(network: Network) -> Account:
+    """What the CA knows of the account that the network signs as (RFC 8555 section 7.1.2)."""
+    return _account(network, network.post_as_get(network.account_url))
+
+
+def update_account(network: Network, *, email: str | None, agree_tos: bool) -> Account:
+    """
+    Change the contact address (RFC 8555 section 7.3.2).
+
+    Args:
+        email: "" for no address any more, None to leave it as it is.
+        agree_tos: Say that the terms are agreed to, for a CA that wants to hear it again.
+
+    Returns:
+        What the CA made of it: some keep no addresses.
+    """
+    request: dict[str, Any] = {"termsOfServiceAgreed": True} if agree_tos else {}
+    if email is not None:
+        request["contact"] = [f"mailto:{email}"] if email else []
+    return _account(network, network.post(network.account_url, request, idempotent=True))
+
+
+def change_key(network: Network, directory: Directory, new: JWK) -> None:
+    """
+    Change the account's key (RFC 8555 section 7.3.5). The network signs with the new one from then on.
+
+    Raises:
+        ConfigurationError: this CA changes no keys.
+        CARefused, CAUnreachable, UnexpectedAnswer: as :class:`Network`. Of the last two nobody knows which key the account has
+            now: :func:`find_account` tells.
+    """
+    if not directory.key_change:
+        raise ConfigurationError("the CA's directory names no place to change an account's key at", option="ca")
+    old, url = network.key, network.account_url
+    if old is None:
+        raise RuntimeError("the network signs for no account yet")
+    payload = json.dumps({"account": url, "oldKey": old.public_key().to_json()}).encode()
+    inner = jws.JWS.sign(payload, key=new, alg=algorithm(new), nonce=None, url=directory.key_change)
+    # Not repeated: a second request is signed with a key that the first may have ended.
+    network.post(directory.key_change, json.loads(inner.json_dumps()))
+    network.sign_as(new, url)
+
+
+def deactivate_account(network: Network) -> None:
+    """End the account that the network signs as, for ever (RFC 8555 section 7.3.6)."""
+    network.post(network.account_url, {"status": "deactivated"}, idempotent=True)
+
+
+def thumbprint(key: JWK) -> str:
+    """What the answers to challenges end in (RFC 8555 section 8.1)."""
+    return b64encode(key.thumbprint()).decode()
+
+
+def _account(network: Network, reply: Reply) -> Account:
+    document = reply.json()
+    contact = document.get("contact")
+    return Account(
+        url=network.account_url,
+        status=printable(document.get("status") or "unknown"),
+        contact=tuple(printable(entry) for entry in contact[:100]) if isinstance(contact, list) else (),
+    )
 
 
 def _bind(directory: Directory, key: JWK, external: ExternalAccount) -> dict[str, Any]:

@@ -20,6 +20,8 @@ class Directory(NamedTuple):
         profiles: The certificate profiles it offers, each with a description.
         eab_required: Whether a new account needs an external account binding.
         clock_ahead: Seconds that this machine's clock is ahead of the CA's, or None where the CA sent no Date.
+        revoke_cert: Where certificates are revoked, or "".
+        key_change: Where an account's key is changed, or "".
     """
 
     new_account: str
@@ -29,6 +31,8 @@ class Directory(NamedTuple):
     profiles: Mapping[str, str]
     eab_required: bool
     clock_ahead: float | None
+    revoke_cert: str = ""
+    key_change: str = ""
 
 
 def fetch(network: Network, url: str) -> Directory:
@@ -64,6 +68,8 @@ def fetch(network: Network, url: str) -> Directory:
         profiles={str(name): str(text) for name, text in profiles.items()} if isinstance(profiles, dict) else {},
         eab_required=meta.get("externalAccountRequired") is True,
         clock_ahead=(clock.now() - reply.date).total_seconds() if reply.date else None,
+        revoke_cert=document["revokeCert"] if _is_url(document.get("revokeCert")) else "",
+        key_change=document["keyChange"] if _is_url(document.get("keyChange")) else "",
     )
 
 

@@ -20,7 +20,7 @@ from acme import messages
 from acme.client import ClientNetwork
 from josepy.b64 import b64decode, b64encode
 from josepy.interfaces import JSONDeSerializable
-from josepy.jwa import ES256
+from josepy.jwa import ES256, ES384, ES512, RS256, JWASignature
 from josepy.jwk import JWK
 
 from acme_middleware import __version__
@@ -72,7 +72,11 @@ class Network(ClientNetwork):
 
     def __init__(self, key: JWK | None = None, *, ca_bundle: Path | None = None, pace: Pace | None = None) -> None:
         # The library defaults to RS256, whatever the key is: for an EC key the algorithm must be said (RFC 7518 section 3.1).
-        super().__init__(key, alg=ES256, user_agent=f"acme-middleware/{__version__} {requests.utils.default_user_agent()}")
+        super().__init__(
+            key,
+            alg=algorithm(key) if key else ES256,
+            user_agent=f"acme-middleware/{__version__} {requests.utils.default_user_agent()}",
+        )
         self.ca_bundle, self.pace = ca_bundle, pace
         if ca_bundle is not None:
             _try_roots(ca_bundle)
@@ -82,7 +86,7 @@ class Network(ClientNetwork):
 
     def sign_as(self, key: JWK, account_url: str | None) -> None:
         """Sign with ``key`` from now on: by the account's URL, or by the key itself while that is not known."""
-        self.key = key
+        self.key, self.alg = key, algorithm(key)
         self.account = messages.RegistrationResource(uri=account_url, body=messages.Registration()) if account_url else None
 
     @property
@@ -183,6 +187,11 @@ class Network(ClientNetwork):
             with self._nonce_lock:
                 self._fresh_nonces.append(nonce)
         return Reply(url, response.status_code, response.headers, body)
+
+
+def algorithm(key: JWK) -> JWASignature:
+    """What a key signs with: our own are P-256, those of other clients may be RSA or longer."""
+    return {256: ES256, 384: ES384, 521: ES512}[key.key.key_size] if key.typ == "EC" else RS256
 
 
 def _is_base64url(value: str) -> bool:

@@ -85,6 +85,9 @@ class CA(Protocol):
     def set_renewal_window(self, leaf: x509.Certificate, start: datetime, end: datetime) -> None:
         """Say when to renew a certificate (RFC 9773)."""
 
+    def revoked_for(self, leaf: x509.Certificate) -> int | None:
+        """The code of the reason for which a certificate is revoked, None if it is not."""
+
 
 @contextmanager
 def start(kind: str, **habits: Any) -> Iterator[CA]:
@@ -154,6 +157,10 @@ class PebbleCA:
     def set_renewal_window(self, leaf: x509.Certificate, start: datetime, end: datetime) -> None:
         window = {"suggestedWindow": {"start": start.isoformat(), "end": end.isoformat()}}
         self.server.set_renewal_info(_pem(leaf), json.dumps(window))
+
+    def revoked_for(self, leaf: x509.Certificate) -> int | None:
+        status = self.server.status_of(leaf.serial_number)
+        return int(status.get("Reason") or 0) if status["Status"] == "Revoked" else None
 
 
 class PebbleWatch:
@@ -231,6 +238,11 @@ class LocalLab:
 
     def set_renewal_window(self, leaf: x509.Certificate, start: datetime, end: datetime) -> None:
         self.ca.set_renewal_window(leaf, start, end)
+
+    def revoked_for(self, leaf: x509.Certificate) -> int | None:
+        with self.ca.state.lock:
+            found = next(entry for entry in self.ca.state.certificates.values() if entry.leaf == leaf)
+            return None if found.revoked is None else found.revoked[1]
 
 
 class LocalWatch:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pebble_lab import COMMAND, LIMIT, Ended, environment
+from pebble_lab import COMMAND, LIMIT, Ended, Site, environment
 
 from acme_middleware.clock import now
 from acme_middleware.deploy.publish import publish
@@ -81,6 +81,12 @@ def command(folder: Path, *words: str, env: dict[str, str] | None = None) -> End
         check=False,
     )
     return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+def at_site(site: Site, *words: str) -> Ended:
+    """Run ``acme-middleware`` with the options of a site."""
+    given = {f"ACME_{name.upper()}": str(value) for name, value in site.given.items() if value is not None}
+    return command(site.folder, *words, env=given)
 
 
 def at_a_terminal(folder: Path, *words: str, answers: Sequence[tuple[str, str]]) -> tuple[int, str]:
