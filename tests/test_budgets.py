@@ -95,13 +95,15 @@ def test_five_failed_validations_of_a_name_in_an_hour(clock: Clock) -> None:
     for _ in range(5):
         budgets(store).refuse_validation("a.example", wanted)
         said.append(budgets(store).failed(["b.example"]))
-    assert said == [f"{count} of 5 failed validations this hour" for count in range(1, 6)]
+    assert [spent and spent.words for spent in said] == [f"{count} of 5 failed validations this hour" for count in range(1, 6)]
+    assert [spent and spent.full_until for spent in said] == [*[None] * 4, START + timedelta(hours=1, seconds=1)]
     with pytest.raises(NotYet, match=r"5 failed validations of b\.example in 1 hour"):
         budgets(store).refuse_validation("a.example", wanted)
     budgets(store).refuse_validation("a.example", wanted[:1])
     clock.travel(hours=1, seconds=2)
     budgets(store).refuse_validation("a.example", wanted)
-    assert budgets(store).failed(["b.example"]) == "1 of 5 failed validations this hour"
+    again = budgets(store).failed(["b.example"])
+    assert again == ("1 of 5 failed validations this hour", None)
 
 
 @pytest.mark.parametrize("ca", ["zerossl", "https://ca.example/directory", "local"])
@@ -112,7 +114,7 @@ def test_ca_without_known_limits_costs_no_record(ca: str, clock: Clock) -> None:
         ours.refuse_order("a.example", wanted)
         ours.ordered()
         ours.issued(wanted)
-    assert ours.failed(["a.example"]) == ""
+    assert ours.failed(["a.example"]) is None
     assert list(store.scan("")) == []
 
 

@@ -119,7 +119,7 @@ class Attempt:
             return  # nobody has to be spared but the developer, who starts it and tries again
         from acme_middleware.issuance import failure  # brings the ACME client, which is there when something has failed
 
-        spent = ""
+        spent = None
         if isinstance(error, ValidationFailed) and self.budgets is not None:
             spent = self.budgets.failed(error.facts.get("failed", ()))
         record = self.ledger.failed(error, self._lifetime)

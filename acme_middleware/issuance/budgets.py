@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 TRIES = 20
 """So many writers may come in between. A lost count costs a refusal by the CA; an error here would cost a certificate."""
 
+DAY = 86400
+
 HOSTS_APART = timedelta(minutes=5)
 """A time so little in the future is of a host whose clock is ahead; a later one is of a clock that was wrong."""
 
@@ -57,6 +59,20 @@ class Budget(NamedTuple):
             return []
         begin, end = (now - self.limit.window).timestamp(), (now + HOSTS_APART).timestamp()
         return sorted(time for time in record.times if type(time) is int and begin < time <= end)[-self.limit.most :]
+
+    def full_until(self, times: Sequence[int]) -> datetime | None:
+        """When there is room again; None where there is room."""
+        if len(times) < self.limit.most:
+            return None
+        # Stored without its fraction of a second, hence the second more.
+        return datetime.fromtimestamp(times[-self.limit.most] + 1, UTC) + self.limit.window
+
+
+class Spent(NamedTuple):
+    """What is spent of a limit, in a few words for people, and until when it is full."""
+
+    words: str
+    full_until: datetime | None
 
 
 class Budgets:
@@ -91,29 +107,31 @@ class Budgets:
     def ordered(self) -> None:
         """Count an order that was placed."""
         for budget in self._orders():
-            before = self._count(budget)
-            now = clock.now()
+            *before, now = self._count(budget)
             # Once a day the records of all that has not been asked for again since are dropped.
-            if not before or datetime.fromtimestamp(before[-1], UTC).date() != now.date():
-                self.tidy(now)
+            if not before or before[-1] // DAY != now // DAY:
+                self.tidy(clock.now())
 
     def issued(self, wanted: Sequence[Identifier]) -> None:
         """Count a certificate that was issued."""
         for budget in self._certificates(wanted):
             self._count(budget)
 
-    def failed(self, names: Iterable[str]) -> str:
+    def failed(self, names: Iterable[str]) -> Spent | None:
         """
         Count a failed validation of each name.
 
         Returns:
-            How things stand now, in a few words for people; "" where the CA has no such limit.
+            How the name stands that has the most; None where the CA has no such limit.
         """
-        counted = [(budget, len(self._count(budget)) + 1) for budget in self._failed(names)]
+        counted = [(self._count(budget), budget) for budget in self._failed(names)]
         if not counted:
-            return ""
-        budget, most = max(counted, key=lambda pair: pair[1])
-        return f"{min(most, budget.limit.most)} of {budget.limit.most} failed validations this {_span(budget.limit.window)}"
+            return None
+        times, budget = max(counted, key=lambda pair: len(pair[0]))
+        return Spent(
+            f"{len(times)} of {budget.limit.most} failed validations this {_span(budget.limit.window)}",
+            budget.full_until(times),
+        )
 
     def tidy(self, now: datetime) -> None:
         """Drop the records in which nothing counts any more, and those that cannot be understood."""
@@ -157,10 +175,8 @@ class Budgets:
         now = clock.now()
         full: list[tuple[datetime, Budget]] = []
         for budget in budgets:
-            times = budget.lately(_decoded(budget.where, self.store.get(budget.where)), now)
-            if len(times) >= budget.limit.most:
-                # Stored without its fraction of a second, hence the second more.
-                end = datetime.fromtimestamp(times[-budget.limit.most] + 1, UTC) + budget.limit.window
+            end = budget.full_until(budget.lately(_decoded(budget.where, self.store.get(budget.where)), now))
+            if end is not None:
                 full.append((end, budget))
         if full:
             allowed_at, budget = max(full, key=lambda pair: pair[0])
@@ -174,16 +190,13 @@ class Budgets:
             )
 
     def _count(self, budget: Budget) -> list[int]:
-        """Count one more; returns the times before it that count still."""
+        """Count one more; returns all the times that count, that one being the last."""
         now = clock.now()
         times: list[int] = []
         for _ in range(TRIES):
             stored = self.store.get(budget.where)
-            times = budget.lately(_decoded(budget.where, stored), now)
-            record = BudgetRecord(
-                times=tuple([*times, int(now.timestamp())][-budget.limit.most :]),
-                window=int(budget.limit.window.total_seconds()),
-            )
+            times = [*budget.lately(_decoded(budget.where, stored), now), int(now.timestamp())][-budget.limit.most :]
+            record = BudgetRecord(times=tuple(times), window=int(budget.limit.window.total_seconds()))
             try:
                 record.write(self.store, budget.where, expect=stored.version if stored else Expect.ABSENT)
             except Conflict:

@@ -119,7 +119,7 @@ class Conversations:
             conversation = Conversation(authority, ca_bundle)
         except (CAUnreachable, CARefused, ClockOff, ConfigurationError) as error:
             with self._lock:
-                self._failed[what] = (time.monotonic(), error)
+                self._failed[what] = (time.monotonic(), copy.copy(error))  # its hint is about this one certificate soon
             raise
         with self._lock:
             self._open[mine] = conversation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from acme_middleware._text import printable
 from acme_middleware.challenge import PREFIX
@@ -12,6 +13,9 @@ from acme_middleware.issuance.ledger import LedgerRecord, ordinal, when
 from acme_middleware.issuance.self_check import Finding
 from acme_middleware.protocol.order import Authorization, Order
 from acme_middleware.stores.base import ChallengeSource, Fetch, FetchLog
+
+if TYPE_CHECKING:  # only a CA with limits has budgets
+    from acme_middleware.issuance.budgets import Spent
 
 LABEL_WIDTH = 10
 FETCHES_SHOWN = 5
@@ -57,19 +61,20 @@ def by_self_check(name: str, token: str, finding: Finding) -> ValidationFailed:
     return ValidationFailed(f"{name} does not serve our token", hint="\n".join(lines), name=name, token=token)
 
 
-def cost(record: LedgerRecord, spent: str, *, now: datetime, by_hand: bool) -> str:
+def cost(record: LedgerRecord, spent: Spent | None, *, now: datetime, by_hand: bool) -> str:
     """
     The last line: what a failure costs, and when the next try is allowed.
 
     Args:
         record: The failure in the ledger.
-        spent: What it took from a limit of the CA, "" where none is known.
+        spent: What it took from a limit of the CA, None where none is known.
         by_hand: As in :meth:`LedgerRecord.waits`.
     """
-    waits = record.waits(now, by_hand=by_hand)
-    then = f"allowed from {when(record.next_try, up=True)} on (--force: now)" if waits else "allowed now"
-    counted = spent or f"{ordinal(record.failures)} failure in a row"
-    return _line("cost", f"{counted}; the next try is {then}")
+    pause = record.next_try if record.waits(now, by_hand=by_hand) else now
+    full = spent.full_until if spent and spent.full_until else now
+    then = f"allowed from {when(max(pause, full), up=True)} on" if max(pause, full) > now else "allowed now"
+    words = spent.words if spent else f"{ordinal(record.failures)} failure in a row"
+    return _line("cost", f"{words}; the next try is {then}{' (--force: now)' if pause > now >= full else ''}")
 
 
 def _about(authorization: Authorization, token: str, challenges: ChallengeSource) -> list[str]:

@@ -181,7 +181,15 @@ def options_of(item: Item, options: Options) -> Options:
         # An external account of another CA is of no use there.
         given |= {"ca": kept.get("ca") or issuer.id, "eab_kid": None, "eab_hmac_key": None}
     if kept.get("ca"):
-        given["ca"] = kept["ca"]
+        given["ca"] = _with_substitutes(kept["ca"], options.ca)
     if kept.get("eab_kid") and kept["eab_kid"] != options.eab_kid:
         given |= {"eab_kid": kept["eab_kid"], "eab_hmac_key": None}
     return replace(options, certificates=(), **given)
+
+
+def _with_substitutes(kept: str, configured: str) -> str:
+    """The CA that a certificate stays with, and after it the others of the list that it stands in by now."""
+    own, others = authorities.find_all(kept), authorities.find_all(configured)
+    if len(own) > 1 or own[0].id not in {authority.id for authority in others}:
+        return kept
+    return ",".join([kept, *(authority.directory for authority in others if authority.id != own[0].id)])
