@@ -24,7 +24,7 @@ from acme_middleware.options import Options
 @click.option("--name", help="What to know the certificate by; by default its first name.")
 @click.option("--staging", is_flag=True, help="Ask the CA's staging twin: try things out there, it has generous limits.")
 @click.option("--dry-run", is_flag=True, help="Try everything, up to an order at the staging twin; nothing is saved.")
-@click.option("--force", is_flag=True, help="Issue even if the certificate is not due.")
+@click.option("--force", is_flag=True, help="Issue even if it is not due, and do not wait after failures.")
 @click.option("--drop-names", is_flag=True, help="Agree that names which the certificate has now are left out.")
 @flags.of_table()
 @reported

@@ -19,6 +19,8 @@ What a store must do. Two contracts, because web workers need only the smaller o
 ``order/<name>``       private: an order under way and the key of the certificate that it will bring
 ``certificate/<name>`` private: key, certificate and chain, in one record, written once per issuance
 ``renewal/<name>``     public: names, dates, serial, fingerprint, CA, options; can be rebuilt from the certificate
+``ledger/<ca>/<hash>`` public: the failures in a row of one account and set of names, and when the next try is allowed
+``budget/<ca>/...``    public: per account, what counted lately against each limit that the CA is known to have
 ``lock/<name>``        leases
 ====================  ==========================================================================================
 
