@@ -45,24 +45,27 @@ class Crew:
             return
         waiting, errors = deque(tasks), list[BaseException]()
 
-        def work() -> None:
+        def work(ended: threading.Event) -> None:
             try:
                 for task in iter(lambda: _next(waiting), None):
                     task()
             except BaseException as error:  # noqa: BLE001  # raised again in the thread that waits
                 errors.append(error)
                 self._abort(waiting)
+            finally:
+                ended.set()
 
-        threads = [
-            threading.Thread(target=work, name=f"acme-renew-{number}", daemon=True) for number in range(min(jobs, len(tasks)))
-        ]
-        for thread in threads:
-            thread.start()
+        # Not Thread.join: when a signal interrupts that, Python takes the thread for ended (bpo-45274).
+        ends: list[threading.Event] = []
         try:
-            _join(threads)
+            for number in range(min(jobs, len(tasks))):
+                ended = threading.Event()
+                threading.Thread(target=work, args=(ended,), name=f"acme-renew-{number}", daemon=True).start()
+                ends.append(ended)
+            _wait(ends)
         except BaseException:
             self._abort(waiting)
-            _join(threads)
+            _wait(ends)
             raise
         if errors:
             raise errors[0]
@@ -79,6 +82,6 @@ def _next(waiting: deque[Callable[[], None]]) -> Callable[[], None] | None:
         return None
 
 
-def _join(threads: Sequence[threading.Thread]) -> None:
-    for thread in threads:
-        thread.join()
+def _wait(ends: Sequence[threading.Event]) -> None:
+    for ended in ends:
+        ended.wait()

@@ -73,7 +73,7 @@ def test_status_says_what_to_do_where_there_is_nothing_yet(site):
     open_store(site.folder / "acme").delete("renewal/x")
     shown = site.acme("status")
     assert (shown.returncode, shown.stdout) == (0, "  no certificate yet: `flask acme issue example.com` gets one\n")
-    assert json.loads(site.acme("status", "--json").stdout) == {"certificates": []}
+    assert json.loads(site.acme("status", "--json").stdout) == {"certificates": [], "sweeps": [], "warnings": []}
 
 
 def test_it_works_by_the_apps_test_runner_inside_the_apps_context(tmp_path):
