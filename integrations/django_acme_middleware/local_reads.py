@@ -23,6 +23,18 @@ PATIENCE = 1.5
 """Seconds to wait for a writer; a fetch ends after two in any case."""
 
 
+class _Kept:
+    """The connections of one process: a fork must not share them, nor a lock that may be held."""
+
+    def __init__(self, parents: _Kept | None = None) -> None:
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self.idle: list[tuple[float, BaseDatabaseWrapper]] = []
+        self.closing = False
+        # SQLite: a child must not even close what its parent opened. What is dropped would be closed.
+        self.parents = parents
+
+
 class LocalReads:
     """
     Connections like one of the site's, for reading only, and for one thread at a time each.
@@ -31,20 +43,15 @@ class LocalReads:
     """
 
     def __init__(self) -> None:
-        self._forget()
-
-    def _forget(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._idle: list[tuple[float, BaseDatabaseWrapper]] = []
-        self._closing = False
+        self._kept = _Kept()
 
     @contextmanager
     def like(self, connection: BaseDatabaseWrapper) -> Iterator[BaseDatabaseWrapper]:
         """Yield an open connection to the database of this one, which is closed at once where using it fails."""
-        if self._pid != os.getpid():  # SQLite's connections do not survive a fork, nor does a lock that is held
-            self._forget()
-        opened_at, ours = self._take(connection)
+        kept = self._kept
+        if kept.pid != os.getpid():  # two threads may make two: each of them closes what it has
+            kept = self._kept = _Kept(kept)
+        opened_at, ours = _take(kept, connection)
         try:
             ours.ensure_connection()
             with ours.wrap_database_errors:
@@ -52,37 +59,40 @@ class LocalReads:
         except BaseException:
             ours.close()
             raise
-        self._give_back(opened_at, ours)
+        _give_back(kept, opened_at, ours)
 
-    def _take(self, connection: BaseDatabaseWrapper) -> tuple[float, BaseDatabaseWrapper]:
-        now = time.monotonic()
-        with self._lock:
-            opened_at, ours = self._idle.pop() if self._idle else (now, None)
-        if ours is not None and now - opened_at < KEPT:
-            return opened_at, ours
-        if ours is not None:
+
+def _take(kept: _Kept, connection: BaseDatabaseWrapper) -> tuple[float, BaseDatabaseWrapper]:
+    now = time.monotonic()
+    with kept.lock:
+        opened_at, ours = kept.idle.pop() if kept.idle else (now, None)
+    if ours is not None and now - opened_at < KEPT:
+        return opened_at, ours
+    if ours is not None:
+        ours.close()
+    ours = connection.copy()
+    ours.inc_thread_sharing()
+    options = ours.settings_dict["OPTIONS"]
+    options["timeout"] = min(options.get("timeout", PATIENCE), PATIENCE)
+    return now, ours
+
+
+def _give_back(kept: _Kept, opened_at: float, ours: BaseDatabaseWrapper) -> None:
+    with kept.lock:
+        kept.idle.append((opened_at, ours))
+        start, kept.closing = not kept.closing, True
+    if start:
+        threading.Thread(target=_close_idle, args=(kept,), name="acme-middleware-close", daemon=True).start()
+
+
+def _close_idle(kept: _Kept) -> None:
+    some_left = True
+    while some_left:
+        time.sleep(KEPT)
+        limit = time.monotonic() - KEPT
+        with kept.lock:
+            old = [ours for opened_at, ours in kept.idle if opened_at <= limit]
+            kept.idle = [(opened_at, ours) for opened_at, ours in kept.idle if opened_at > limit]
+            some_left = kept.closing = bool(kept.idle)
+        for ours in old:
             ours.close()
-        ours = connection.copy()
-        ours.inc_thread_sharing()
-        options = ours.settings_dict["OPTIONS"]
-        options["timeout"] = min(options.get("timeout", PATIENCE), PATIENCE)
-        return now, ours
-
-    def _give_back(self, opened_at: float, ours: BaseDatabaseWrapper) -> None:
-        with self._lock:
-            self._idle.append((opened_at, ours))
-            start, self._closing = not self._closing, True
-        if start:
-            threading.Thread(target=self._close_idle, name="acme-middleware-close", daemon=True).start()
-
-    def _close_idle(self) -> None:
-        some_left = True
-        while some_left:
-            time.sleep(KEPT)
-            limit = time.monotonic() - KEPT
-            with self._lock:
-                old = [ours for opened_at, ours in self._idle if opened_at <= limit]
-                self._idle = [kept for kept in self._idle if kept[0] > limit]
-                some_left = self._closing = bool(self._idle)
-            for ours in old:
-                ours.close()

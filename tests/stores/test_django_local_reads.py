@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -135,3 +137,42 @@ def test_a_file_put_in_the_others_place_is_read_after_a_second(challenges: Djang
     deadline = time.monotonic() + local_reads.KEPT + 1
     while challenges.key_authorization(TOKEN) != "restored":  # asked on and on, so that no connection is ever idle
         assert time.monotonic() < deadline
+
+
+def test_a_child_of_a_fork_opens_its_own_and_does_not_close_its_parents(tmp_path: Path) -> None:
+    # In a process of its own: forking this one, with the threads of other tests, is what Python 3.12 warns about.
+    script = f"""
+import gc, os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)
+import django
+from django.conf import settings
+database = {str(tmp_path / "db.sqlite3")!r}
+settings.configure(
+    INSTALLED_APPS=["django_acme_middleware"], DATABASES={{"default": dict(ENGINE="django.db.backends.sqlite3", NAME=database)}}
+)
+django.setup()
+from django.core.management import call_command
+from django.db import connection
+from django_acme_middleware.stores import DjangoChallengeStore
+
+def opened():
+    return [link for link in os.listdir("/proc/self/fd") if os.path.realpath("/proc/self/fd/" + link) == database]
+
+call_command("migrate", verbosity=0)
+store = DjangoChallengeStore()
+store.present({TOKEN!r}, {ANSWER!r}, ttl=60)
+connection.close()
+assert store.key_authorization({TOKEN!r}) == {ANSWER!r}
+inherited = opened()
+assert len(inherited) == 1
+# The worst moment: the lock is held.
+store._reads._kept.lock.acquire()
+child = os.fork()
+if not child:
+    answered = store.key_authorization({TOKEN!r}) == {ANSWER!r}
+    gc.collect()
+    os._exit(0 if answered and len(opened()) == 2 and inherited[0] in opened() else 1)
+store._reads._kept.lock.release()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=30)
