@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from acme_middleware import asgi
+from acme_middleware.asgi import App, Receive, Scope, Send
 from acme_middleware.errors import AcmeMiddlewareError
 
 if TYPE_CHECKING:
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from acme_middleware.stores.base import ChallengeSource
 
 __all__ = ["AcmeMiddleware"]
-
-Scope = Any
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("acme_middleware.starlette")
 
