@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import random
+import socket
 import threading
 import time
 from collections.abc import Iterable
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Renewer", "interval"]
 
-LEASE = "renewing"
 TTL = 60.0
 FIRST = 60.0
 STOP_LIMIT = 5.0
@@ -63,8 +63,9 @@ class Renewer:
 
     Start one in every process that serves, after it has forked. One of all that share the store leads, by a lease: it looks
     at once, and then again and again, whether a certificate is due, and renews it. The others stand by. When the leader is
-    killed another takes its place: on the same host within half of ``ttl``, on another host within twice that. Errors are
-    logged and never leave the thread.
+    killed another takes its place: on the same host within half of ``ttl``, on another host within twice ``ttl``. Where
+    PUBLISH_DIR is set each host has a leader, which writes the files there; still each certificate is renewed once. Errors
+    are logged and never leave the thread.
 
     A command on a timer does the same without living in a web server, and is the better choice where there are timers. Both
     together are safe.
@@ -167,12 +168,18 @@ class Renewer:
         store = self.options.store
         return str(store) if isinstance(store, str | os.PathLike) else id(store)
 
+    @property
+    def _role(self) -> str:
+        """What the leader leads: files are each host's own, so where they are written each host needs one who does it."""
+        # With a space in it: no certificate has such a name, and so none has this lease.
+        return "renewing everywhere" if self.options.publish_dir is None else f"renewing on {socket.gethostname()}"
+
     def _run(self, stop: threading.Event) -> None:
         pause = random.uniform(0, self._first)  # noqa: S311
         logger.info("process %d takes part in renewing certificates, in %.0f s at the latest", os.getpid(), self._first)
         while not stop.wait(pause):
             try:
-                with lease(self._store, LEASE, ttl=self._ttl, wait=float("inf"), poll=self._ttl / 2, stop=stop) as held:
+                with lease(self._store, self._role, ttl=self._ttl, wait=float("inf"), poll=self._ttl / 2, stop=stop) as held:
                     logger.info("process %d leads: it renews the certificates that are due", os.getpid())
                     self._lead(held, stop)
             except LeaseHeld:
@@ -230,7 +237,7 @@ class Renewer:
         return min([pause, *(max(SHORTEST_PAUSE, seconds + 1) for seconds in again)])
 
 
-_guard = threading.Lock()
+_guard = threading.RLock()
 _running: dict[object, Renewer] = {}
 """The renewers of this process, by their stores."""
 
@@ -238,7 +245,7 @@ _running: dict[object, Renewer] = {}
 def _forget() -> None:
     """In a child after a fork: no thread is there any more, and the lock may have been held by one."""
     global _guard  # noqa: PLW0603
-    _guard = threading.Lock()
+    _guard = threading.RLock()
     _running.clear()
 
 

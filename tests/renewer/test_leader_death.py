@@ -59,6 +59,25 @@ def test_another_leads_within_one_lease_and_no_name_is_renewed_twice(serve: Serv
     assert max(took) <= TTL, f"seed {seed}: {took}"
 
 
+def test_a_leader_that_was_frozen_past_its_lease_stands_by_when_it_wakes(tmp_path: Path) -> None:
+    with renewing_site(tmp_path, ttl=2.0) as site, uvicorn_workers(site) as server:
+        site.answered_by(server.port)
+        name = fresh()
+        site.issue(name)
+        frozen = site.wait_for_leader()
+        os.kill(frozen, signal.SIGSTOP)
+        try:
+            # uvicorn kills a worker that does not answer for some seconds: the lease is shorter.
+            following = site.wait_for_leader(other_than=frozen, limit=30)
+            before = site.make_due(name)
+            site.wait_until_renewed(name, before)
+        finally:
+            os.kill(frozen, signal.SIGCONT)
+        wait_until(lambda: "another process leads now" in server.log() or not Path(f"/proc/{frozen}").exists(), "it notices")
+        assert site.leader() == following
+        assert site.certificates() == {name: 2}
+
+
 def leaders(server: Server) -> list[int]:
     """Who has led, in order, by the log."""
     return [int(pid) for pid in re.findall(r"process (\d+) leads", server.log())]

@@ -77,7 +77,7 @@ def test_the_leader_gives_its_lease_back_and_the_next_takes_it_at_once(site: Ren
     wait_until(lambda: site.leader() == os.getpid(), "it leads")
     assert seconds(renewer.stop) < 2
     assert site.leader() is None
-    with lease(site.store, "renewing"):
+    with lease(site.store, site.lease):
         pass
 
 
@@ -107,11 +107,47 @@ def test_a_stand_by_takes_over_from_a_leader_on_another_host_when_its_lease_has_
     before = site.make_due(name)
     elsewhere = {"host": "web-2", "boot": "of another machine", "namespace": "pid:[1]", "pid": 1, "started": "1"}
     facts = {"schema": 1, "state": "held", "lease": "0" * 32, "ttl": 3.0, "holder": elsewhere}
-    site.store.put(key("lock", "renewing"), json.dumps(facts).encode())
+    site.store.put(key("lock", site.lease), json.dumps(facts).encode())
     with Renewer(**{**site.renewing, "ttl": 3.0, "first": 0.01}):
         start = time.monotonic()
         site.wait_until_renewed(name, before)
         assert 3 <= time.monotonic() - start < 12
+    assert site.certificates() == {name: 2}
+
+
+def test_where_files_are_written_each_host_has_a_leader_of_its_own(site: RenewingSite) -> None:
+    """Files are each host's own: the renewal by another host is not all that is to be done."""
+    name = fresh()
+    site.issue(name)
+    before = site.make_due(name)
+    places = [site.folder / "files of web-1", site.folder / "files of web-2"]
+    script = """
+    import json, os, signal, socket, sys, threading
+    socket.gethostname = lambda: os.environ["HOST"]
+    from acme_middleware.renewer import Renewer
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    with Renewer(**json.loads(os.environ["RENEWING"])):
+        over.wait()
+    """
+    running = []
+    try:
+        for host, place in zip(("web-1", "web-2"), places, strict=True):
+            renewing = json.dumps({**site.renewing, "publish_dir": str(place)})
+            env = environment({"RENEWING": renewing, "HOST": host})
+            running.append(subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)], env=env))
+        site.wait_until_renewed(name, before)
+        files = [place / name / "current" / "cert.pem" for place in places]
+        wait_until(lambda: all(path.exists() for path in files), "both hosts have the files", limit=90)
+        wait_until(lambda: files[0].read_bytes() == files[1].read_bytes(), "they are the same")
+        for host in ("web-1", "web-2"):
+            site.lease = f"renewing on {host}"
+            assert site.leader() == running[("web-1", "web-2").index(host)].pid
+    finally:
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.wait(30)
     assert site.certificates() == {name: 2}
 
 
@@ -250,7 +286,7 @@ def test_neither_a_stand_by_nor_a_leader_with_nothing_to_do_loads_the_acme_clien
     def loaded():
         return sorted({{name.partition(".")[0] for name in sys.modules}} & set({HEAVY!r}))
 
-    with lease(store, "renewing"):
+    with lease(store, {site.lease!r}):
         renewer.start()
         time.sleep(1.5)
         seen = {{"stand-by": loaded(), "sweep": "acme_middleware.issuance.sweep" in sys.modules}}

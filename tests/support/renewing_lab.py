@@ -34,10 +34,11 @@ class RenewingSite:
     Attributes:
         renewing: The arguments of Renewer.
         store: Its store.
+        lease: What the leader's lease is called.
     """
 
     def __init__(self, ca: LocalCA, folder: Path, **how: Any) -> None:
-        self.ca, self.folder = ca, folder
+        self.ca, self.folder, self.lease = ca, folder, "renewing everywhere"
         self.store: Store = DirectoryStore(folder / "store")
         self.given = {
             "store": f"file:{folder / 'store'}",
@@ -93,7 +94,7 @@ class RenewingSite:
 
     def leader(self) -> int | None:
         """The process that leads, by its lease; None while nobody does."""
-        record = self.store.get(key("lock", "renewing"))
+        record = self.store.get(key("lock", self.lease))
         facts = json.loads(record.value) if record is not None else {}
         return int(facts["holder"]["pid"]) if facts.get("state") == "held" else None
 
