@@ -158,9 +158,17 @@ def wheel_with(extras: str) -> str:
 @nox.session(python=FOUND[-1:], reuse_venv=False)
 @nox.parametrize("framework", ["core", *ADAPTERS])
 def wheel(session: nox.Session, framework: str) -> None:
-    """The wheel in an empty environment with one framework, our source being nowhere: the tests of that framework."""
+    """
+    The wheel in an empty environment with one framework, our source being nowhere: the tests of that framework.
+
+    The local CA, which tests issue from, comes along; it brings werkzeug and no framework.
+    """
     session.install(
-        "-q", wheel_with("" if framework == "core" else framework), *BESIDES.get(framework, []), "--group", "serving"
+        "-q",
+        wheel_with("local-ca" if framework == "core" else f"{framework},local-ca"),
+        *BESIDES.get(framework, []),
+        "--group",
+        "serving",
     )
     session.chdir(clean_checkout())
     where = session.run("python", "-c", "import acme_middleware; print(acme_middleware.__file__)", silent=True)

@@ -14,7 +14,7 @@ import sys
 
 from aiohttp import web
 from aiohttp_acme_middleware import acme_middleware
-from plain_apps import store
+from challenge_sources import store
 
 logging.basicConfig(level=logging.INFO, format="LOG %(levelname)s %(name)s %(message)s")
 

@@ -1,53 +1,23 @@
 """
 The apps that the tests of plain WSGI and ASGI serve: each answers 200 to anything, and says what it was asked.
 
-The environment configures them, since servers import them in processes of their own: CHALLENGES is the store's URL, or
-the name of one of the sources below; ON_UNKNOWN the option.
+The environment configures them, since servers import them in processes of their own: CHALLENGES as challenge_sources.py says;
+ON_UNKNOWN is the option.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import time
-from pathlib import Path
 
+from challenge_sources import store
 from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from acme_middleware.asgi import AcmeMiddleware as AsgiAcmeMiddleware
-from acme_middleware.stores.base import Fetch
 from acme_middleware.wsgi import AcmeMiddleware as WsgiAcmeMiddleware
 
 logging.basicConfig(level=logging.INFO, format="LOG %(levelname)s %(name)s %(message)s")
-
-
-class Counted:
-    """A slow, blocking source that writes each call to the file CALLS; ``hang...`` takes a minute, ``down...`` fails."""
-
-    blocking = True
-
-    def key_authorization(self, token: str) -> str | None:
-        with Path(os.environ["CALLS"]).open("a") as calls:
-            calls.write(token + "\n")
-        if token.startswith("hang"):
-            time.sleep(60)
-        if token.startswith("down"):
-            raise OSError("no route to the store")
-        time.sleep(0.05)
-        return f"{token}.thumbprint" if token.startswith("known") else None
-
-    def log_fetch(self, token: str, fetch: Fetch) -> None:
-        with Path(os.environ["CALLS"] + ".fetches").open("a") as fetches:
-            fetches.write(f"{token} {fetch.address} {fetch.agent}\n")
-
-    def fetches(self, token: str) -> list[Fetch]:
-        raise NotImplementedError("the tests read the file")
-
-
-def store():
-    where = os.environ["CHALLENGES"]
-    return Counted() if where == "counted" else where
 
 
 def wsgi_app(environ, start_response):

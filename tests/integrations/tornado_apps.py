@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 
-from plain_apps import store
+from challenge_sources import store
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPHeaders, ResponseStartLine
 from tornado.ioloop import IOLoop
