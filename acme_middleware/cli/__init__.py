@@ -15,7 +15,7 @@ from acme_middleware.cli.verbs import Verbs
 
 __all__ = ["acme", "main"]
 
-VERBS = ("issue", "renew", "status", "print-config", "ca", "account", "revoke", "export", "delete")
+VERBS = ("issue", "renew", "status", "print-config", "ca", "account", "import", "revoke", "export", "delete")
 
 
 @click.group(commands=Verbs(VERBS), context_settings={"help_option_names": ["-h", "--help"]})
