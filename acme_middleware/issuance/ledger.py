@@ -32,7 +32,6 @@ SCHEDULES = {"silent": (MINUTE, 10 * MINUTE, 100 * MINUTE, timedelta(hours=2))}
 
 JITTER = 0.1
 """The tenth by which a pause may be longer: names that failed together must not come back together."""
-LONGEST = DAY * (1 + JITTER)
 SHARE_OF_LIFETIME = 20
 """A pause is at most this part of the lifetime: a certificate of six days is tried every eight hours."""
 
@@ -41,6 +40,8 @@ FREE_BY_HAND = 2
 
 HOSTS_APART = 5 * MINUTE
 """A failure so little in the future is one of a host whose clock is ahead; a later one is of a clock that was wrong."""
+LONGEST = DAY * (1 + JITTER) + HOSTS_APART
+"""A pause that is to last longer is of a clock that was wrong as well."""
 
 LONGEST_ERROR = 300
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -132,6 +134,19 @@ def test_command_says_when_the_next_try_is_allowed(strict: RenewalSite, capsys: 
     assert "last error: the CA refused: too many requests" in said
     assert "--force tries now" in said
     assert main(["issue", *flags, "--force", NAME]) == 0
+
+
+def test_program_is_told_when_the_next_try_is_allowed(strict: RenewalSite, capsys: pytest.CaptureFixture[str]) -> None:
+    strict.ca.fault("paused")
+    flags = [word for option, value in strict.usual.items() for word in (f"--{option.replace('_', '-')}", value)]
+    assert main(["issue", *flags, NAME]) == 75
+    capsys.readouterr()
+    assert main(["issue", *flags, "--json", NAME]) == 75
+    error = json.loads(capsys.readouterr().out)["error"]
+    allowed_at = datetime.fromisoformat(error["allowed_at"])
+    assert 23.9 * HOUR < allowed_at - clock.now() < 26.5 * HOUR
+    assert (error["type"], error["name"], error["exit_code"]) == ("NotYet", NAME, 75)
+    assert (error["failures"], error["paused"]) == (1, "https://ca.test/unpause")
 
 
 @pytest.mark.parametrize("fault", ["rate-limited", "rate-limited-until"])
@@ -310,3 +325,12 @@ def test_order_that_was_placed_already_is_finished_whatever_the_limits(limited: 
     limited.clock.travel(minutes=2)
     assert limited.issue(NAME).action is Action.ISSUED
     assert limited.orders() == 6
+
+
+def test_ca_that_allows_few_requests_a_second_is_asked_no_faster(strict: RenewalSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Authority("slow", "a slow CA", strict.ca.directory_url, limits=Limits(requests_per_second=4))
+    monkeypatch.setattr(authorities, "AUTHORITIES", {**AUTHORITIES, "slow": slow})
+    began = time.monotonic()
+    strict.issue(NAME, ca="slow")
+    assert asked(strict) > 8
+    assert time.monotonic() - began > (asked(strict) - 1) // 4
