@@ -62,7 +62,7 @@ class Responder:
                 hint='"pass" lets the app answer requests for tokens that are not ours',
                 option="on_unknown",
             )
-        self._source = open_challenges(store)
+        self._source = open_challenges(store, option="store")
         self.waits = self._source.blocking
         self._lookup = Lookup(self._source)
         self._on_unknown = on_unknown

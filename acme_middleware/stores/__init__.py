@@ -40,7 +40,7 @@ def open_store(where: str | Path | Store) -> Store:
     return where
 
 
-def open_challenges(where: str | Path | ChallengeSource) -> ChallengeSource:
+def open_challenges(where: str | Path | ChallengeSource, *, option: str = "") -> ChallengeSource:
     """
     Open a challenge store.
 
@@ -49,14 +49,22 @@ def open_challenges(where: str | Path | ChallengeSource) -> ChallengeSource:
             ``webroot:///var/www/site`` (files that any ACME client may write below ``.well-known/acme-challenge/``), and
             ``thumbprint:THUMBPRINT`` (answers every token for one account, keeps nothing). Or an object with ``blocking``
             and ``key_authorization``, which is returned as it is.
+        option: What the user calls it: errors begin with it.
 
     Raises:
         StoreMisconfigured: The scheme is unknown, what follows it is wrong, or its driver is missing.
     """
-    if isinstance(where, str | os.PathLike):
-        source: ChallengeSource = _open(where, _CHALLENGE_STORES, "acme_middleware.challenge_stores")
-        return source
-    _check_object(where, "a challenge store", ("blocking", "key_authorization"))
+    try:
+        if isinstance(where, str | os.PathLike):
+            source: ChallengeSource = _open(where, _CHALLENGE_STORES, "acme_middleware.challenge_stores")
+            return source
+        _check_object(where, "a challenge store", ("blocking", "key_authorization"))
+    except Exception as error:
+        from acme_middleware.errors import StoreMisconfigured  # for an error only: every web worker passes here
+
+        if option and isinstance(error, StoreMisconfigured):
+            raise StoreMisconfigured(f"{option}: {error}", hint=error.hint, **error.facts) from error.__cause__
+        raise
     return where
 
 

@@ -122,8 +122,7 @@ def _options() -> Options | None:
 
 def _stores(options: Options) -> list[tuple[str, Any, Any]]:
     """Each store that the settings choose: the setting to blame, its value, and what opens it."""
-    setting = "ACME_CHALLENGE_STORE" if options.challenge_store else "ACME_STORE"
-    return [("ACME_STORE", options.store, open_store), (setting, conf.challenge_store(options), open_challenges)]
+    return [("ACME_STORE", options.store, open_store), (*conf.challenge_store(options), open_challenges)]
 
 
 def _is_ours(path: str) -> bool:

@@ -42,6 +42,8 @@ def serving_options() -> Options:
     return read(("setting", wanted), ("default", DEFAULTS))
 
 
-def challenge_store(chosen: Options) -> Any:
-    """Where tokens are: a URL or a store object."""
-    return chosen.challenge_store or chosen.store
+def challenge_store(chosen: Options) -> tuple[str, Any]:
+    """Where tokens are: the setting that says so, and its value, a URL or a store object."""
+    if chosen.challenge_store:
+        return "ACME_CHALLENGE_STORE", chosen.challenge_store
+    return "ACME_STORE", chosen.store

@@ -11,6 +11,7 @@ from django.http.response import HttpResponseBase
 
 from acme_middleware.challenge import PREFIX, Answer
 from acme_middleware.responder import Responder
+from acme_middleware.stores import open_challenges
 from django_acme_middleware import conf
 
 
@@ -36,7 +37,8 @@ class AcmeMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]) -> None:
         self.get_response = get_response
         options = conf.serving_options()
-        self.responder = Responder(conf.challenge_store(options), on_unknown=options.on_unknown)
+        setting, store = conf.challenge_store(options)
+        self.responder = Responder(open_challenges(store, option=setting), on_unknown=options.on_unknown)
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)

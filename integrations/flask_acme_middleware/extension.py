@@ -7,6 +7,7 @@ from pathlib import Path
 from flask import Flask
 
 from acme_middleware.errors import ConfigurationError, StoreMisconfigured
+from acme_middleware.stores import open_challenges
 from acme_middleware.wsgi import AcmeMiddleware
 from flask_acme_middleware.commands import AcmeGroup
 from flask_acme_middleware.conf import Configuration
@@ -91,7 +92,5 @@ class Registered:
         setting, store = "ACME_CHALLENGE_STORE", options.challenge_store
         if store is None:
             setting, store = "ACME_STORE", options.store
-        try:
-            self.middleware = AcmeMiddleware(app.wsgi_app, store=store, on_unknown=options.on_unknown)
-        except StoreMisconfigured as error:
-            raise StoreMisconfigured(f"{setting}: {error}", hint=error.hint, **error.facts) from None
+        source = open_challenges(store, option=setting)
+        self.middleware = AcmeMiddleware(app.wsgi_app, store=source, on_unknown=options.on_unknown)

@@ -171,12 +171,13 @@ def test_the_migrations_match_the_models_whatever_the_sites_auto_field(tmp_path)
     ("name", "value", "error"),
     [
         pytest.param("ACME_STORE", "mysql:", StoreMisconfigured, id="an unknown scheme"),
+        pytest.param("ACME_CHALLENGE_STORE", "mysql:", StoreMisconfigured, id="an unknown scheme for tokens"),
         pytest.param("ACME_ON_UNKNOWN", "maybe", ConfigurationError, id="a wrong value"),
     ],
 )
 def test_a_web_process_refuses_to_start_on_a_wrong_serving_option(settings, name, value, error):
     setattr(settings, name, value)
-    with pytest.raises(error):
+    with pytest.raises(error, match=f"^{name}(:| is)"):
         AcmeMiddleware(lambda request: None)
 
 
