@@ -13,7 +13,7 @@ from renewal_site import RenewalSite, renewal_site
 from acme_middleware import authorities
 from acme_middleware import clock as clocks
 from acme_middleware import options as option_table
-from acme_middleware.authorities import Authority, find, find_all
+from acme_middleware.authorities import Authority, Limit, Limits, find, find_all
 from acme_middleware.errors import (
     AcmeMiddlewareError,
     CARefused,
@@ -226,6 +226,24 @@ def test_renewal_stays_with_the_ca_that_issued_and_has_the_others_of_the_list_be
     for _ in range(4):
         two.site.sweep(NAME, force=True)
     assert two.ca_of() == "first"
+
+
+def test_limit_that_is_met_here_leads_to_the_second_ca_as_one_that_is_met_there(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(domain=Limit(1, timedelta(days=7)))
+    first = Authority("limited", "a CA with limits", two.cas[0], limits=limits)
+    monkeypatch.setattr(authorities, "AUTHORITIES", {**authorities.AUTHORITIES, "limited": first})
+    two.site.given["ca"] = f"limited, {two.cas[1]}"
+    two.site.issue("a.example.com")
+    for minutes in (1.2, 12, 120):
+        with pytest.raises(NotYet, match=r"allows 1 certificates for example\.com"):
+            two.site.issue("b.example.com")
+        two.site.clock.travel(minutes=minutes)
+    assert two.other.requests() == []
+    assert two.site.issue("b.example.com").action is Action.ISSUED
+    assert two.site.record("b.example.com").ca == find(two.cas[1]).id
+    assert two.site.orders() == 1
 
 
 def test_staging_is_the_first_ones_twin() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from acme_middleware import clock, events
 from acme_middleware.authorities import Authority
-from acme_middleware.errors import AcmeMiddlewareError, CAUnreachable, ValidationFailed
+from acme_middleware.errors import AcmeMiddlewareError, CAUnreachable, NotYet, ValidationFailed
 from acme_middleware.issuance import ledger
 from acme_middleware.issuance.ledger import Ledger
 from acme_middleware.issuance.records import OrderRecord, RenewalRecord, order_key
@@ -28,6 +28,7 @@ class Attempt:
         account: The account's id at the CA: its EAB key id, or "default".
         lineage: The certificate's name.
         force: Try whatever the ledger says. The CA's own limits stay.
+        alone: There is no other CA to go to.
         by_hand: A person is waiting, who may have put right what failed.
     """
 
@@ -42,9 +43,10 @@ class Attempt:
         emit: events.Listener,
         force: bool = False,
         by_hand: bool = False,
+        alone: bool = True,
     ) -> None:
         self.store, self.authority, self.wanted, self.lineage, self.emit = store, authority, wanted, lineage, emit
-        self.force, self.by_hand = force, by_hand
+        self.force, self.by_hand, self.alone = force, by_hand, alone
         self.names = [entry.value for entry in wanted]
         self.ledger = Ledger(store, authority.id, account, self.names, lineage, warn=self._warn)
         self.budgets = _budgets(store, authority, account)
@@ -71,7 +73,7 @@ class Attempt:
         if self.budgets is not None and not self._exempt:
             self.budgets.refuse_validation(self.lineage, self.wanted)
             if not self._order_waits():
-                self.budgets.refuse_order(self.lineage, self.wanted)
+                self._refuse_order(self.budgets)
 
     def may_order(self, *, replaces: bool) -> None:
         """Refuse an order that is about to be placed, as :meth:`refuse` does; ``replaces``: it says what it replaces."""
@@ -102,17 +104,26 @@ class Attempt:
                 self._warn(f"the failure could not be recorded: {trouble}")
             raise
 
-    def succeeded(self, *, alone: bool) -> None:
+    def succeeded(self, *, same_names: bool) -> None:
         """
         Forget the failures.
 
         Args:
-            alone: There can be none at other CAs or for other names.
+            same_names: The certificate is for the names that it had.
         """
-        if alone:
+        if self.alone and same_names:
             self.ledger.succeeded()
         else:
             ledger.forget(self.store, self.lineage)
+
+    def _refuse_order(self, budgets: Budgets) -> None:
+        try:
+            budgets.refuse_order(self.lineage, self.wanted)
+        except NotYet as full:
+            # A limit that is met here would be met there: it counts towards going to the next CA, which may have room.
+            if not self.alone:
+                self.ledger.failed(full, self._lifetime, kind="limit")
+            raise
 
     def _failed(self, error: AcmeMiddlewareError) -> None:
         if isinstance(error, CAUnreachable) and self.authority.when_down:

@@ -17,6 +17,7 @@ from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, Leas
 from acme_middleware.issuance import advice, failover, renewal
 from acme_middleware.issuance import names as identifier_names
 from acme_middleware.issuance.attempt import Attempt
+from acme_middleware.issuance.published import publish_dir
 from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, order_key, renewal_key
 from acme_middleware.issuance.sweeps import closes_before
 from acme_middleware.issuance.trying_out import try_out
@@ -138,8 +139,17 @@ class Issuer:
         self._refuse_loss(wanted, seen, drop_names=drop_names)
         if not force and self._due(wanted, seen) is None and seen is not None:
             return Outcome(Action.NOT_DUE, seen, self._publish(lineage))
-        account = failover.account_of(self.options)
-        attempt = Attempt(self.store, self.authority, account, wanted, lineage, emit=self.emit, force=force, by_hand=by_hand)
+        attempt = Attempt(
+            self.store,
+            self.authority,
+            failover.account_of(self.options),
+            wanted,
+            lineage,
+            emit=self.emit,
+            force=force,
+            by_hand=by_hand,
+            alone=len(self.authorities) == 1,
+        )
         attempt.refuse(seen)
         self.try_out(lineage)
         outcome: Outcome | None = None
@@ -190,7 +200,7 @@ class Issuer:
         made.write(self.store, certificate_key(lineage), expect=previous.version if previous else Expect.ABSENT)
         record = self._write_renewal(made)
         self.store.delete(order_key(lineage))
-        attempt.succeeded(alone=len(self.authorities) == 1 and previous is not None and set(previous.names) == set(made.names))
+        attempt.succeeded(same_names=previous is not None and set(previous.names) == set(made.names))
         self.emit(
             events.Issued(
                 name=lineage,
@@ -213,7 +223,7 @@ class Issuer:
         """Refuse what would take from a good certificate: names that it has, or the trust of browsers."""
         if record is None or clock.now() >= record.not_after:
             return
-        self._refuse_dropping(wanted, record, drop_names=drop_names)
+        identifier_names.refuse_dropping(wanted, record.name, record.names, agreed=drop_names)
         if record.trusted and not self.authority.trusted:
             raise ConfigurationError(
                 f"a certificate of {self.authority.title} would replace {record.name}'s, which is from {record.ca}",
@@ -225,17 +235,7 @@ class Issuer:
         """Refuse, as :meth:`issue` does, to leave out names that the certificate has, unless that is agreed to."""
         record = RenewalRecord.read(self.store, renewal_key(lineage))
         if record is not None and clock.now() < record.not_after:
-            self._refuse_dropping(wanted, record, drop_names=drop_names)
-
-    @staticmethod
-    def _refuse_dropping(wanted: Sequence[Identifier], record: RenewalRecord, *, drop_names: bool) -> None:
-        dropped = [name for name in record.names if name not in {entry.value for entry in wanted}]
-        if dropped and not drop_names:
-            raise ConfigurationError(
-                f"the certificate {record.name} is also for {', '.join(dropped)}, which would be dropped",
-                hint="name them too, pass --drop-names to drop them, or --name to make another certificate",
-                option="drop_names",
-            )
+            identifier_names.refuse_dropping(wanted, record.name, record.names, agreed=drop_names)
 
     def try_out(self, lineage: str) -> None:
         """
@@ -273,11 +273,7 @@ class Issuer:
     @property
     def publish_dir(self) -> Path | None:
         """Where files go: PUBLISH_DIR, or the folder ``live`` in a directory store."""
-        from acme_middleware.stores.directory import DirectoryStore
-
-        if self.options.publish_dir is not None:
-            return self.options.publish_dir
-        return Path(self.store.path) / "live" if isinstance(self.store, DirectoryStore) else None
+        return publish_dir(self.options, self.store)
 
     def _publish(self, lineage: str) -> Path | None:
         """Make the files those of the newest record, whoever made it."""

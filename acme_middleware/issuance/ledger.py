@@ -190,17 +190,20 @@ class Ledger:
         if record is not None and record.waits(now, by_hand=by_hand):
             raise too_early(record)
 
-    def failed(self, error: AcmeMiddlewareError, lifetime: timedelta | None = None) -> LedgerRecord | None:
+    def failed(
+        self, error: AcmeMiddlewareError, lifetime: timedelta | None = None, *, kind: str | None = None
+    ) -> LedgerRecord | None:
         """
         Record a failure.
 
         Args:
             lifetime: How long the certificate in use lives, None where there is none.
+            kind: What kind of failure it is, where the error itself does not say so.
 
         Returns:
             The record; None for an error that is not the CA's, which is not recorded.
         """
-        kind, now = kind_of(error), clock.now()
+        kind, now = kind or kind_of(error), clock.now()
         if kind is None:
             return None
         before, paused = self.read(), unpause_url(error)
