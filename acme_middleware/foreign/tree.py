@@ -53,12 +53,15 @@ class Tree:
         try:
             # Not blocking: a FIFO in the place of a file must not hang us.
             file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                if not stat.S_ISREG(os.fstat(file).st_mode):
+                    raise Damaged(f"{shown} is no file")
+                with open(file, "rb", closefd=False) as opened:
+                    data = opened.read(MOST_BYTES + 1)
+            finally:
+                os.close(file)
         except (OSError, ValueError) as error:
             raise Damaged(f"{shown}: {getattr(error, 'strerror', None) or 'no path'}") from None
-        with open(file, "rb") as opened:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise Damaged(f"{shown} is no file")
-            data = opened.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise Damaged(f"{shown} is longer than {MOST_BYTES:,} bytes")
         return data
