@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import weakref
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from acme_middleware import asgi
 from acme_middleware.asgi import App, Receive, Scope, Send
-from acme_middleware.errors import AcmeMiddlewareError
+from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,9 +45,20 @@ class AcmeMiddleware:
 
     A wrong option is not raised here, since Starlette makes its middleware when the server has begun to start the app, and
     servers take an error then for an app without lifespan: they would start, and fail at each request. It fails the start
-    instead, with its message. Where a server has its lifespan off, each request raises it, a ConfigurationError or
-    StoreMisconfigured.
+    instead, with its message, and so does one that is misspelt or missing. Where a server has its lifespan off, each request
+    raises it, a ConfigurationError or StoreMisconfigured.
     """
+
+    if not TYPE_CHECKING:  # type checkers go by __init__
+
+        def __new__(cls, *given: Any, **options: Any) -> Any:
+            takes = signature(cls.__init__)
+            try:
+                takes.bind(None, *given, **options)
+            except TypeError as error:
+                names = ", ".join(list(takes.parameters)[2:])
+                return _Refusal(ConfigurationError(str(error), hint=f"the options are: {names}"))
+            return super().__new__(cls)
 
     def __init__(self, app: App, *, store: str | Path | ChallengeSource, on_unknown: str = "pass") -> None:
         self._place_is_checked = False

@@ -85,6 +85,14 @@ def make_ours(app):
     return AcmeMiddleware(app, store=STORE)
 
 
+def misspelt():
+    return starlette(Middleware(AcmeMiddleware, store=STORE, on_unkown="404"))
+
+
+def without_a_store():
+    return starlette(Middleware(AcmeMiddleware))
+
+
 def mounted(path, outer, inner):
     return Starlette(routes=[Mount(path, app=inner)], middleware=outer)
 

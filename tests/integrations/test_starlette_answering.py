@@ -145,6 +145,22 @@ def test_a_wrong_option_keeps_hypercorn_from_starting(url, on_unknown, said):
     assert all(words in str(refused.value) for words in said)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        pytest.param("misspelt", "AcmeMiddleware: got an unexpected keyword argument 'on_unkown'", id="misspelt"),
+        pytest.param("without_a_store", "AcmeMiddleware: missing a required argument: 'store'", id="missing"),
+    ],
+)
+def test_an_option_that_is_misspelt_or_missing_keeps_uvicorn_from_starting(name, said):
+    with pytest.raises(RuntimeError) as refused, served(name, "file:state"):
+        pytest.fail("it started")
+    log = str(refused.value)
+    for words in (said, "the options are: store, on_unknown", "Application startup failed. Exiting."):
+        assert words in log
+    assert "Traceback" not in log
+
+
 def test_without_a_lifespan_every_request_says_what_is_wrong_and_nothing_grows():
     with served("first_in_the_list", "file:state", "--lifespan", "off", ON_UNKNOWN="maybe") as server:
         for target in ("/", PREFIX + TOKEN, "/"):
