@@ -11,8 +11,17 @@ from typing import Any
 from acme_middleware import authorities
 from acme_middleware.authorities import Authority
 from acme_middleware.declared import Declared
-from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, NameRefused, NoSuchCertificate, StoreMisconfigured
-from acme_middleware.issuance import renewal
+from acme_middleware.errors import (
+    AcmeMiddlewareError,
+    ConfigurationError,
+    NameRefused,
+    NoSuchCertificate,
+    NotYet,
+    StoreMisconfigured,
+)
+from acme_middleware.issuance import ledger, renewal
+from acme_middleware.issuance.failover import account_of
+from acme_middleware.issuance.ledger import LedgerRecord
 from acme_middleware.issuance.records import RenewalRecord, renewal_key
 from acme_middleware.options import Options
 from acme_middleware.stores.base import Store
@@ -93,15 +102,20 @@ def _stored(store: Store) -> Iterator[Item]:
     for where, stored in store.scan(renewal_key("")):
         try:
             record = RenewalRecord.decode(where, stored.value, stored.version)
-            if renewal_key(record.name) != where:
-                raise StoreMisconfigured(
-                    f"the record {where} is damaged: it is about {record.name}",
-                    hint="restore it from a backup, or delete it to issue anew",
-                )
+            _require(where, renewal_key(record.name) == where, f"it is about {record.name}")
+            _require(where, record.not_before < record.not_after, "its certificate ends before it begins")
+            _require(where, isinstance(record.options, Mapping), "its options are no table")
         except StoreMisconfigured as error:
             yield Item(_name(where), (), error=error)
         else:
             yield Item(record.name, record.names, record)
+
+
+def _require(where: str, holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise StoreMisconfigured(
+            f"the record {where} is damaged: {otherwise}", hint="restore it from a backup, or delete it to issue anew"
+        )
 
 
 def _name(where: str) -> str:
@@ -193,3 +207,26 @@ def _with_substitutes(kept: str, configured: str) -> str:
     if len(own) > 1 or own[0].id not in {authority.id for authority in others}:
         return kept
     return ",".join([kept, *(authority.directory for authority in others if authority.id != own[0].id)])
+
+
+def too_early(
+    item: Item, options: Options, failures: Mapping[str, LedgerRecord], now: datetime, *, by_hand: bool
+) -> NotYet | None:
+    """
+    Why a certificate that is due has to wait after failures, found out without the CA's client; None where it is to be tried.
+
+    Args:
+        failures: As :func:`acme_middleware.issuance.ledger.read_all` gives them.
+        by_hand: As for :meth:`acme_middleware.issuance.issuer.Issuer.issue`.
+    """
+    failure = failures.get(item.name)
+    if failure is None or not failure.waits(now, by_hand=by_hand):
+        return None
+    try:
+        own = options_of(item, options)
+        candidates = authorities.find_all(own.ca)
+    except ConfigurationError:
+        return None  # the issuer says what is wrong with it
+    # Where there is another CA, or where it is another account or other names that failed, the issuer decides.
+    same = len(candidates) == 1 and (failure.ca, failure.account) == (candidates[0].id, account_of(own))
+    return ledger.too_early(failure) if same and set(failure.names) == set(item.names) else None

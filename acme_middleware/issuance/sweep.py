@@ -13,12 +13,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from acme_middleware import authorities, clock, events
 from acme_middleware.errors import (
-    EXIT_FAILED,
-    EXIT_TRY_LATER,
     AcmeMiddlewareError,
     ConfigurationError,
     Conflict,
@@ -27,11 +26,13 @@ from acme_middleware.errors import (
     NotYet,
     StoreMisconfigured,
 )
-from acme_middleware.issuance import plan, renewal
+from acme_middleware.issuance import ledger, plan, renewal
 from acme_middleware.issuance.crew import Crew
+from acme_middleware.issuance.ledger import LedgerRecord
 from acme_middleware.issuance.plan import Item
 from acme_middleware.issuance.published import is_published, publish_dir
 from acme_middleware.issuance.records import RenewalRecord
+from acme_middleware.issuance.results import Result, exit_code
 from acme_middleware.issuance.sweeps import SweepRecord, closes_before, last_of, next_look, sweep_key
 from acme_middleware.options import Options
 from acme_middleware.stores import open_store
@@ -39,6 +40,8 @@ from acme_middleware.stores import open_store
 if TYPE_CHECKING:  # they bring the ACME client, which a sweep without work does not need
     from acme_middleware.issuance.advice import Advice
     from acme_middleware.issuance.conversation import Conversations
+
+__all__ = ["Result", "exit_code", "sweep"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,35 +52,6 @@ LEASE_WAIT = 62.0
 
 BY_OTHERS = (LeaseHeld, LeaseLost, Conflict)
 """What says that another process works on the same name."""
-
-
-class Result(NamedTuple):
-    """
-    What became of one certificate.
-
-    Attributes:
-        action: "renewed", "issued", "not due", "must wait", "in progress" (by another process), "failed", or "damaged": its
-            record cannot be read.
-        record: What is known of the certificate now, None for nothing.
-        reason: Why, in a few words; "" where there is nothing to say.
-        error: What went wrong.
-        next_try: When it is tried again, where that is known.
-    """
-
-    name: str
-    action: str
-    record: RenewalRecord | None
-    reason: str = ""
-    error: AcmeMiddlewareError | None = None
-    next_try: datetime | None = None
-
-
-def exit_code(results: Sequence[Result]) -> int:
-    """1 if a certificate failed in this run, else 75 if one that is due must wait, else 0."""
-    actions = {result.action for result in results}
-    if actions & {"failed", "damaged"}:
-        return EXIT_FAILED
-    return EXIT_TRY_LATER if "must wait" in actions else 0
 
 
 def sweep(
@@ -121,6 +95,7 @@ class _Sweep:
             raise ConfigurationError(f"{jobs} jobs can do nothing", hint="--jobs takes 1 or more")
         self.options, self.jobs, self.force, self.stop = options, jobs, force, stop
         self.store = open_store(options.store)
+        self.root = publish_dir(options, self.store)
         self.trusted = authorities.find_all(options.ca)[0].trusted
         self.by_hand = False
         self.results: dict[str, Result] = {}
@@ -163,24 +138,30 @@ class _Sweep:
         """Those to issue, the most urgent first, and those to do something else for; all others have their result."""
         due: list[tuple[float, Item]] = []
         quiet: list[Item] = []
-        root = publish_dir(self.options, self.store)
         for item in items:
             record = item.record
             if item.error is not None:
                 action = "damaged" if isinstance(item.error, StoreMisconfigured) else "failed"
                 self._result(item, action, str(item.error), item.error)
             elif record is None or self.force or self._why(item, now):
-                due.append((renewal.lifetime_left(record, now), item))
+                early = None if self.force else plan.too_early(item, self.options, self.failures, now, by_hand=self.by_hand)
+                if early is None:
+                    due.append((renewal.lifetime_left(record, now), item))
+                else:
+                    self._result(item, "must wait", str(early), early, early.allowed_at)
             else:
                 self._result(item, "not due")
-                if (
-                    renewal.ask_ari(record, now)
-                    or renewal.lacks_ari_id(record, now)
-                    or not (root is None or is_published(root, record))
-                ):
+                if renewal.ask_ari(record, now) or renewal.lacks_ari_id(record, now) or not self._is_published(record):
                     quiet.append(item)
         due.sort(key=lambda entry: entry[0])
         return [item for _, item in due], quiet
+
+    @cached_property
+    def failures(self) -> dict[str, LedgerRecord]:
+        return ledger.read_all(self.store)
+
+    def _is_published(self, record: RenewalRecord) -> bool:
+        return self.root is None or is_published(self.root, record)
 
     def _why(self, item: Item, now: datetime) -> str | None:
         return plan.why(item, self.trusted, now) or closes_before(item.record, now, self.next_look)
@@ -213,10 +194,11 @@ class _Sweep:
                 record = advice.refresh(record, plan.authority_of(record, self.options), self.options.ca_bundle)
         except AcmeMiddlewareError as error:
             self.emit(events.Warned(name=item.name, message=f"no renewal information: {error}"))
+        except Exception:
+            logger.exception("no renewal information about %s", item.name)
         item = replace(item, record=record)
         self._result(item, "not due")
-        root = publish_dir(self.options, self.store)
-        if self._why(item, clock.now()) or not (root is None or is_published(root, record)):
+        if self._why(item, clock.now()) or not self._is_published(record):
             self._renew(item, conversations)
 
     def _renew(self, item: Item, conversations: Conversations, *, wait: float = 0.0) -> None:
@@ -268,8 +250,6 @@ class _Sweep:
         """Say of what failed when it is tried again, as the ledger has it."""
         if not any(result.action == "failed" for result in results):
             return results
-        from acme_middleware.issuance import ledger
-
         tries = {name: record.next_try for name, record in ledger.read_all(self.store).items()}
         return [result._replace(next_try=tries.get(result.name)) if result.action == "failed" else result for result in results]
 

@@ -321,6 +321,17 @@ class TestBadNames:
         assert {name: result.action for name, result in results.items()} == {"a.example": "not due", "b.example": "damaged"}
         assert "it is about a.example" in results["b.example"].reason
 
+    def test_record_that_cannot_be_is_damaged_and_one_with_a_ca_that_is_none_fails_alone(self, site: RenewalSite) -> None:
+        for name in ("a.example", "b.example", "c.example", "d.example"):
+            site.issue(name)
+        record = site.record("a.example")
+        replace(record, not_after=record.not_before).write(site.store, renewal_key("a.example"))
+        replace(site.record("b.example"), options=[1]).write(site.store, renewal_key("b.example"))  # type: ignore[arg-type]
+        strange = {**record.options, "ca": "nobody"}
+        replace(site.record("c.example"), options=strange).write(site.store, renewal_key("c.example"))
+        site.clock.travel(days=62)
+        assert site.actions() == {"a.example": "damaged", "b.example": "damaged", "c.example": "failed", "d.example": "renewed"}
+
     @pytest.mark.parametrize("changes", DAMAGES)
     def test_damaged_certificate_that_is_to_be_published_fails_alone_and_is_kept(
         self, site: RenewalSite, changes: dict[str, object]
