@@ -112,15 +112,15 @@ def test_every_command_that_the_readme_names_exists(tmp_path: Path) -> None:
         ).stdout
 
     text = README.read_text()
-    verbs = set(re.findall(r"acme-middleware ([a-z]+)\b", re.sub(r"ACME_\w+|//\S+", "", text)))
-    assert verbs == {"ca", "issue", "status"}
+    verbs = set(re.findall(r"acme-middleware ([a-z]+(?:-[a-z]+)*)\b", re.sub(r"ACME_\w+|//\S+", "", text)))
+    assert verbs == {"ca", "issue", "print-config", "renew", "status"}
     for verb in verbs:
         assert verb in helped()
     ours = "\n".join(line for line in text.splitlines() if not re.match(r"\$ (certbot|lego|acme\.sh) ", line))
     flags = set(re.findall(r"(?<![\w-])(--[a-z][a-z-]+)", ours))
     assert flags >= {"--agree-tos", "--email", "--staging", "--dry-run", "--force", "--json", "--ca-bundle"}
     of_others = {"--help", "--cacert"}
-    assert not [flag for flag in flags - of_others if flag not in helped("issue") + helped("ca")]
+    assert not [flag for flag in flags - of_others if flag not in "".join(helped(verb) for verb in verbs)]
 
 
 def test_trying_it_first_needs_no_setting_but_the_readmes(tmp_path: Path) -> None:

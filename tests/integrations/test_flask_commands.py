@@ -92,7 +92,7 @@ def test_it_works_by_the_apps_test_runner_inside_the_apps_context(tmp_path):
     app.config.update(ACME_STORE=Store(), ACME_CHALLENGE_STORE=tmp_path)
     Acme(app)
     result = app.test_cli_runner().invoke(args=["acme", "status", "--json"])
-    assert (result.exit_code, json.loads(result.output)) == (0, {"certificates": []})
+    assert (result.exit_code, json.loads(result.output)["certificates"]) == (0, [])
     with Flask("another").app_context():
         app.test_cli_runner().invoke(args=["acme", "status"])
     assert seen == ["a_site", "a_site"]
