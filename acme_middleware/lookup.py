@@ -152,12 +152,18 @@ class Lookup:
         return outcome
 
     def _ask(self, token: str) -> Outcome:
+        # A source may be anybody's code: its failure is a 503, never the app's.
         try:
-            return self.source.key_authorization(token)
-        except Exception as error:  # a source may be anybody's code: its failure is a 503, never the app's
+            answer = self.source.key_authorization(token)
+        except Exception as error:
             self._log(f"{type(error).__name__}: {error}")
             logger.debug("the challenge store failed", exc_info=True)
             return DOWN
+        if answer is None or (isinstance(answer, str) and answer.isascii()):
+            return answer
+        returned = "text that is not ASCII" if isinstance(answer, str) else f"{type(answer).__name__}, not ASCII text"
+        self._log(f"key_authorization() returned {returned}")
+        return DOWN
 
     def _too_slow(self, token: str, future: Future[Outcome]) -> Down:
         process = self._current()

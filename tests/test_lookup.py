@@ -254,6 +254,24 @@ def test_a_local_source_that_fails_for_one_token_answers_the_others(fetch, caplo
     assert len(warnings_of(caplog)) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        pytest.param(b"token.thumbprint", "key_authorization() returned bytes, not ASCII text", id="bytes"),
+        pytest.param(["token.thumbprint"], "key_authorization() returned list, not ASCII text", id="a list"),
+        pytest.param("tok\u0117n.thumbprint", "key_authorization() returned text that is not ASCII", id="other letters"),
+        pytest.param("\ud800", "key_authorization() returned text that is not ASCII", id="half a letter"),
+    ],
+)
+@pytest.mark.parametrize("kind", [Source, Local])
+def test_what_no_answer_can_be_made_of_is_a_failure_of_the_source(fetch, kind, answer, said, caplog):
+    source = kind()
+    source.key_authorization = lambda token: answer
+    assert fetch(Lookup(source), "token") is DOWN
+    (line,) = warnings_of(caplog)
+    assert said in line.getMessage()
+
+
 def test_fetches_that_waited_in_the_queue_until_nobody_wanted_them_are_not_made(source, monkeypatch):
     monkeypatch.setattr(lookup, "TIME_LIMIT", 0.2)
     looker = Lookup(source)
