@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import pytest
 from renewal_site import RenewalSite
 
 from acme_middleware.cli import main
+from acme_middleware.issuance.ledger import LedgerRecord, ledger_key
 from acme_middleware.issuance.records import RenewalRecord, RenewalWindow, renewal_key
 from acme_middleware.issuance.sweeps import SweepRecord, sweep_key
 from acme_middleware.stores.directory import DirectoryStore
@@ -262,13 +264,13 @@ class TestStatus:
         assert typed.status()[0] == 0
 
 
-def renewals(store: Path, count: int) -> None:
-    """Many certificates that are not due, published and not."""
+def renewals(store: Path, count: int, *, age: float = 10) -> None:
+    """Many certificates of 90 days, of such an age and published; of which no CA is to be asked."""
     now = datetime.now(UTC)
+    start = now - timedelta(days=age)
     window = RenewalWindow(
-        start=now + timedelta(days=50), end=now + timedelta(days=52), drawn=now + timedelta(days=51), ask_again=now
+        start=start + timedelta(days=60), end=start + timedelta(days=62), drawn=start + timedelta(days=61), ask_again=now
     )
-    place = DirectoryStore(store)
     for number in range(count):
         name = f"copy-{number}.example"
         RenewalRecord(
@@ -277,43 +279,62 @@ def renewals(store: Path, count: int) -> None:
             ca="letsencrypt",
             trusted=True,
             profile="",
-            not_before=now - timedelta(days=10),
-            not_after=now + timedelta(days=80),
+            not_before=start,
+            not_after=start + timedelta(days=90),
             serial="1",
-            fingerprint="f",
-            issued_at=now,
+            fingerprint=hashlib.sha256(bytes(3)).hexdigest(),
+            issued_at=start,
             renew_after=window.drawn,
             ari=window,
             ari_id="a.b",
             ask_after=now + timedelta(hours=6),
-        ).write(place, renewal_key(name))
+        ).write(DirectoryStore(store), renewal_key(name))
+        folder = store / "live" / name / "1"
+        folder.mkdir(parents=True)
+        (folder.parent / "current").symlink_to("1")
+        (folder / "cert.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+
+
+RUN = (
+    "import sys, socket; socket.socket.connect = None\n"
+    "from acme_middleware.cli import main\n"
+    "code = main(['renew', '--store', 'file:store'])\n"
+    f"print(code, [name for name in {FOREIGN} if name in sys.modules])"
+)
+"""Runs `renew` where nothing can be connected to, and says what it loaded."""
+
+
+def alone(folder: Path) -> list[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ACME_")}
+    ended = subprocess.run([sys.executable, "-c", RUN], capture_output=True, text=True, cwd=folder, env=clean, check=True)
+    return ended.stdout.splitlines()
 
 
 def test_nothing_due_loads_no_acme_client_and_asks_no_ca(tmp_path: Path) -> None:
     renewals(tmp_path / "store", 20)
-    code = (
-        "import sys, socket; socket.socket.connect = None\n"
-        "from acme_middleware.cli import main\n"
-        "code = main(['renew', '--store', 'file:store', '--publish-dir', ''])\n"
-        f"print(code, [name for name in {FOREIGN} if name in sys.modules])"
-    )
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ACME_")}
-    DirectoryStore(tmp_path / "store")
-    for name in (f"copy-{number}.example" for number in range(20)):
-        folder = tmp_path / "store/live" / name / "1"
-        folder.mkdir(parents=True)
-        (folder.parent / "current").symlink_to("1")
-        (folder / "cert.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-    digest = "709e80c88487a2411e1ee4dfb9f22a861492d20c4765150c0c794abd70f8147c"  # of three zero bytes
-    for number in range(20):
-        where = renewal_key(f"copy-{number}.example")
-        store = DirectoryStore(tmp_path / "store")
-        record = RenewalRecord.read(store, where)
-        assert record is not None
-        replace(record, fingerprint=digest).write(store, where)
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=clean, check=True)
-    assert ended.stdout.splitlines()[-1] == "0 []"
-    assert "20 certificates: 20 not due" in ended.stdout
+    *_, summary, loaded = alone(tmp_path)
+    assert loaded == "0 []"
+    assert summary.startswith("  20 certificates: 20 not due; ")
+
+
+def test_names_that_must_wait_load_no_acme_client_either(tmp_path: Path) -> None:
+    renewals(tmp_path / "store", 3, age=75)
+    now = datetime.now(UTC)
+    for name in (f"copy-{number}.example" for number in range(3)):
+        LedgerRecord(
+            name=name,
+            ca="letsencrypt",
+            account="default",
+            names=(name,),
+            failures=4,
+            kind="silent",
+            error="no answer",
+            failed_at=now,
+            next_try=now + timedelta(hours=2),
+        ).write(DirectoryStore(tmp_path / "store"), ledger_key("letsencrypt", "default", [name]))
+    *_, summary, loaded = alone(tmp_path)
+    assert loaded == "75 []"
+    assert summary == "  3 certificates: 3 must wait"
 
 
 def test_terminated_half_way_gives_back_leases_and_leaves_no_token(site: RenewalSite, tmp_path: Path) -> None:
