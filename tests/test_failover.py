@@ -23,11 +23,12 @@ from acme_middleware.errors import (
     Problem,
     ValidationFailed,
 )
-from acme_middleware.issuance import ledger
+from acme_middleware.issuance import ledger, plan
 from acme_middleware.issuance.failover import account_of, choose, suited
 from acme_middleware.issuance.issuer import Action
 from acme_middleware.issuance.ledger import Ledger
 from acme_middleware.issuance.records import AccountRecord, account_key
+from acme_middleware.issuance.standing import standing
 from acme_middleware.local_ca import LocalCA
 from acme_middleware.options import Options
 from acme_middleware.stores.memory import MemoryStore
@@ -226,6 +227,21 @@ def test_renewal_stays_with_the_ca_that_issued_and_has_the_others_of_the_list_be
     for _ in range(4):
         two.site.sweep(NAME, force=True)
     assert two.ca_of() == "first"
+
+
+def test_change_to_another_ca_leaves_no_failure_behind(two: Two) -> None:
+    two.site.ca.fault("server-error")
+    with pytest.raises(CARefused):
+        two.site.issue(NAME, ca=two.cas[0])
+    two.site.issue(NAME, ca=two.cas[1])
+    assert ledger.read_all(two.site.store) == {}
+    two.site.ca.fault("server-error")
+    with pytest.raises(CARefused):
+        two.site.issue(NAME, ca=two.cas[0], force=True)
+    two.site.issue(NAME, ca=two.cas[1], force=True)
+    item = plan.items(two.site.options(), two.site.store)[0]
+    how = standing(item, ledger.read_all(two.site.store), None, two.site.clock.now(), any_declared=False)
+    assert (how.state, how.failure) == ("ok", None)
 
 
 def test_limit_that_is_met_here_leads_to_the_second_ca_as_one_that_is_met_there(

@@ -12,7 +12,7 @@ from acme_middleware.authorities import Authority
 from acme_middleware.errors import AcmeMiddlewareError, CAUnreachable, NotYet, ValidationFailed
 from acme_middleware.issuance import ledger
 from acme_middleware.issuance.ledger import Ledger
-from acme_middleware.issuance.records import OrderRecord, RenewalRecord, order_key
+from acme_middleware.issuance.records import CertificateRecord, OrderRecord, RenewalRecord, order_key
 from acme_middleware.protocol.identifier import Identifier
 from acme_middleware.stores.base import Store
 
@@ -104,14 +104,15 @@ class Attempt:
                 self._warn(f"the failure could not be recorded: {trouble}")
             raise
 
-    def succeeded(self, *, same_names: bool) -> None:
+    def succeeded(self, previous: CertificateRecord | None) -> None:
         """
-        Forget the failures.
+        Forget the failures, those at other CAs and for other names as well.
 
         Args:
-            same_names: The certificate is for the names that it had.
+            previous: The certificate that was replaced.
         """
-        if self.alone and same_names:
+        # One that is as it was has no others: thousands of renewals after an outage need not look for them among thousands.
+        if self.alone and previous and (previous.ca, set(previous.names)) == (self.authority.id, set(self.names)):
             self.ledger.succeeded()
         else:
             ledger.forget(self.store, self.lineage)

@@ -200,7 +200,7 @@ class Issuer:
         made.write(self.store, certificate_key(lineage), expect=previous.version if previous else Expect.ABSENT)
         record = self._write_renewal(made)
         self.store.delete(order_key(lineage))
-        attempt.succeeded(same_names=previous is not None and set(previous.names) == set(made.names))
+        attempt.succeeded(previous)
         self.emit(
             events.Issued(
                 name=lineage,

@@ -62,6 +62,8 @@ def standing(
         any_declared: Whether CERTIFICATES has anything in it.
     """
     record, failure = item.record, failures.get(item.name)
+    if record is not None and failure is not None and failure.failed_at <= record.issued_at:
+        failure = None  # at a CA that was tried and left again; the certificate came from another
     if item.error is not None:
         state = "damaged"
     elif record is None:
