@@ -38,11 +38,13 @@ def import_(client: str, path: Path, dry_run: bool, force: bool, config: Path | 
     2 options, or PATH is no folder of that client; 75 try again later.
     """
     options = flags.load(given, config)
-    store = lineages.open_state(options)
     from acme_middleware import foreign
     from acme_middleware.issuance.importing import bring_in
 
-    steps = bring_in(store, foreign.read(client, path), options, dry_run=dry_run, force=force)
+    found = foreign.read(client, path)
+    # A first import makes the store, and a rehearsal does not.
+    store = lineages.open_state(options, writable=None if dry_run else True)
+    steps = bring_in(store, found, options, dry_run=dry_run, force=force)
     if as_json:
         kinds = {"accounts": "account", "certificates": "certificate"}
         print_json(

@@ -16,7 +16,7 @@ MOST_BYTES = 256 * 1024
 """Of a file: far more than a chain of the longest keys."""
 MOST_ENTRIES = 100_000
 """Of a folder."""
-MOST_FOLDERS = 2000
+MOST_FOLDERS = 1000
 """Of a walk."""
 
 

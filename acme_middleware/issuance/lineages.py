@@ -13,9 +13,12 @@ from acme_middleware.stores import open_store
 from acme_middleware.stores.base import Store
 
 
-def open_state(options: Options) -> Store:
+def open_state(options: Options, *, writable: bool | None = False) -> Store:
     """
     Open the store of accounts and certificates, and try that it answers.
+
+    Args:
+        writable: Try that it can be written to as well, and make what it needs; None: try nothing, it may not be there yet.
 
     Raises:
         ConfigurationError: none is set.
@@ -28,7 +31,8 @@ def open_state(options: Options) -> Store:
             option="store",
         )
     store = open_store(options.store)
-    store.check(writable=False)
+    if writable is not None:
+        store.check(writable=writable)
     return store
 
 

@@ -101,7 +101,7 @@ class CliCommand(BaseCommand):
     def handle(self, *args: str, **options: Any) -> None:
         arguments = [*self._named(options), *args]
         if options["traceback"] and arguments:
-            arguments.insert(0 if self.verb else 1, "--traceback")
+            arguments.insert(self._verb_words(arguments), "--traceback")
         if self.from_shell:
             code = self._main(arguments)
             if code:
@@ -116,6 +116,12 @@ class CliCommand(BaseCommand):
 
     def _main(self, arguments: Sequence[str]) -> int:
         return main(arguments, verb=self.verb, prog_name=self.prog_name, surroundings=SURROUNDINGS)
+
+    def _verb_words(self, arguments: Sequence[str]) -> int:
+        """How many words name the verb: ``account show`` are two."""
+        if self.verb:
+            return 0
+        return 2 if isinstance(acme.commands.get(arguments[0]), click.Group) else 1
 
     def _flags(self) -> Iterator[tuple[str, click.Option]]:
         """The flags of the verb, as call_command spells them."""
