@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -224,3 +226,27 @@ def test_smaller_limits_come_from_the_table(monkeypatch: pytest.MonkeyPatch, clo
     budgets(store, ca="zerossl").issued(wanted)
     with pytest.raises(NotYet, match="ZeroSSL allows 1 certificates for exactly these names in 1 day"):
         budgets(store, ca="zerossl").refuse_order("a.example", wanted)
+
+
+@pytest.mark.parametrize(
+    ("ca", "loaded"),
+    [
+        pytest.param("zerossl", "", id="a CA without known limits"),
+        pytest.param("letsencrypt", "acme_middleware.issuance.budgets publicsuffixlist", id="a CA with limits"),
+    ],
+)
+def test_list_of_public_suffixes_is_loaded_only_where_it_counts(ca: str, loaded: str) -> None:
+    program = f"""
+import sys
+from acme_middleware import authorities, events
+from acme_middleware.issuance import issuer
+from acme_middleware.issuance.attempt import Attempt
+from acme_middleware.protocol.identifier import Identifier
+from acme_middleware.stores.memory import MemoryStore
+
+wanted = [Identifier("dns", "a.example")]
+Attempt(MemoryStore(), authorities.find({ca!r}), "default", wanted, "a.example", emit=events.log).refuse(None)
+print(*[name for name in ("acme", "acme_middleware.issuance.budgets", "publicsuffixlist") if name in sys.modules])
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.strip() == loaded

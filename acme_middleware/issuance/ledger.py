@@ -155,7 +155,7 @@ class Ledger:
         account: The account's id there: its EAB key id, or "default".
         names: The names of the certificate.
         name: What it is known by.
-        warn: Is told of a record that cannot be understood; it counts as none.
+        warn: Is told of a record that cannot be understood, which counts as none, and of a pause that is not heeded.
     """
 
     def __init__(
@@ -170,6 +170,7 @@ class Ledger:
     ) -> None:
         self.store, self.ca, self.account, self.names, self.name, self.warn = store, authority_id, account, names, name, warn
         self.where = ledger_key(authority_id, account, names)
+        self._told = False
 
     def read(self) -> LedgerRecord | None:
         """What is recorded, None where the last try was a success or there was none."""
@@ -180,15 +181,20 @@ class Ledger:
         Refuse a try that comes too early.
 
         Args:
-            force: Try now, whatever there is.
+            force: Try now, whatever there is; of a pause by the CA it is told.
             by_hand: As in :meth:`LedgerRecord.waits`.
 
         Raises:
             NotYet: it says when the next try is allowed, and what the last error was.
         """
-        record = None if force else self.read()
-        if record is not None and record.waits(now, by_hand=by_hand):
+        record = self.read()
+        if record is None or not record.waits(now, by_hand=by_hand):
+            return
+        if not force:
             raise too_early(record)
+        if record.paused and not self._told:
+            self._told = True
+            self.warn(f"the CA had paused the account; if it is not unpaused by now, this try is in vain: {record.paused}")
 
     def failed(
         self, error: AcmeMiddlewareError, lifetime: timedelta | None = None, *, kind: str | None = None

@@ -181,6 +181,9 @@ def test_paused_account_is_left_alone_for_a_day_and_its_url_shown(strict: Renewa
     assert asked(strict) == before
     with pytest.raises(CARefused):
         strict.issue(NAME, force=True)
+    told = [event.message for event in strict.said(events.Warned) if "https://ca.test/unpause" in event.message]
+    assert len(told) == 1
+    assert "paused the account" in told[0]
     with pytest.raises(NotYet):
         strict.issue(NAME)
     strict.ca.faults.clear()
