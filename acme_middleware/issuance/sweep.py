@@ -33,7 +33,7 @@ from acme_middleware.issuance.plan import Item
 from acme_middleware.issuance.published import is_published, publish_dir
 from acme_middleware.issuance.records import RenewalRecord
 from acme_middleware.issuance.results import Result, exit_code
-from acme_middleware.issuance.sweeps import SweepRecord, closes_before, last_of, next_look, sweep_key
+from acme_middleware.issuance.sweeps import SweepRecord, closes_before, last_of, next_look, previous_to, sweep_key
 from acme_middleware.options import Options
 from acme_middleware.stores import open_store
 
@@ -262,10 +262,15 @@ class _Sweep:
     def _write(self, host: str, began: datetime, every: float | None, counts: Counter[str], last: SweepRecord | None) -> None:
         """Leave word that this host looks after certificates; without it nothing is lost but a warning in ``status``."""
         try:
-            previous = last.began if last is not None else None
-            SweepRecord(host=host, began=began, ended=clock.now(), every=every, counts=dict(counts), previous=previous).write(
-                self.store, sweep_key(host)
+            done = SweepRecord(
+                host=host,
+                began=began,
+                ended=clock.now(),
+                every=every,
+                counts=dict(counts),
+                previous=previous_to(last, began),
             )
+            done.write(self.store, sweep_key(host))
         except AcmeMiddlewareError as error:
             self.emit(events.Warned(name=host, message=f"the sweep could not be noted in the store: {error}"))
 

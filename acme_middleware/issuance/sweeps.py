@@ -11,6 +11,9 @@ from acme_middleware.errors import StoreMisconfigured
 from acme_middleware.issuance.records import RenewalRecord, Stored
 from acme_middleware.stores.base import Store, key
 
+BY_HAND = timedelta(minutes=5)
+"""Sweeps that come closer together than this are not those of a timer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepRecord(Stored):
@@ -50,6 +53,13 @@ def last_of(store: Store, host: str) -> SweepRecord | None:
     with suppress(StoreMisconfigured):
         return SweepRecord.read(store, sweep_key(host))
     return None
+
+
+def previous_to(last: SweepRecord | None, began: datetime) -> datetime | None:
+    """When the sweep before one began: one that a person runs by hand, just after the timer, tells nothing of the timer."""
+    if last is None:
+        return None
+    return last.previous if timedelta(0) <= began - last.began < BY_HAND else last.began
 
 
 def read_all(store: Store) -> list[SweepRecord]:
