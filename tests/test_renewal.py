@@ -149,6 +149,7 @@ def test_window_before_its_time_tells_of_a_revocation_with_the_explanation() -> 
         pytest.param({}, timedelta(0), True, id="not asked yet"),
         pytest.param({"ask_after": START + DAY}, timedelta(hours=23), False, id="before it is time"),
         pytest.param({"ask_after": START + DAY}, DAY, True, id="at its time"),
+        pytest.param({"ask_after": START + 30 * DAY}, DAY, True, id="a time that a wrong clock has noted"),
         pytest.param({"ask_after": START + DAY}, 90 * DAY, False, id="after the certificate has expired"),
         pytest.param({"ari": advice(START + 60 * DAY, START + 61 * DAY)}, timedelta(0), True, id="the window's own time"),
         pytest.param({"ari_id": ""}, DAY, False, id="a certificate that the CA has no name for"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,18 +97,22 @@ class Advice:
             conversation = self.conversations.open(authority, ca_bundle or authority.ca_bundle)
             window = conversation.renewal_window(claimed.ari_id, claimed.not_after, claimed.ari)
         except (CAUnreachable, CARefused, UnexpectedAnswer, ClockOff, ConfigurationError) as error:
-            return self._without(claimed, authority, error)
+            return self._without(claimed, authority, error, record.ask_after)
         with self._lock:
             self._failures[authority.id] = 0
         if window is None:  # this CA gives no advice at all
             return self._swap(claimed, replace(claimed, ask_after=now + NO_ADVICE))
         return keep(self.store, claimed, window)
 
-    def _without(self, record: RenewalRecord, authority: Authority, error: AcmeMiddlewareError) -> RenewalRecord:
+    def _without(
+        self, record: RenewalRecord, authority: Authority, error: AcmeMiddlewareError, before: datetime | None
+    ) -> RenewalRecord:
         with self._lock:
             failures = self._failures[authority.id] = self._failures.get(authority.id, 0) + 1
         more = f"; {authority.title} is not asked about others in this run" if failures == FAILURES else ""
         self.emit(events.Warned(name=record.name, message=f"no renewal information: {error}{more}"))
+        if isinstance(error, ClockOff):  # what was noted as the time to ask again is as wrong as this clock
+            return self._swap(record, replace(record, ask_after=before))
         seconds = getattr(error, "retry_after", None)
         if seconds is None:
             return record

@@ -18,6 +18,9 @@ SHORT_LIFETIME = timedelta(days=10)
 EMERGENCY = 1 / 20
 """The share of a lifetime at whose beginning nothing is waited for any more."""
 
+LONGEST_SILENCE = timedelta(days=8)
+"""No CA is left unasked for longer."""
+
 ASK_LATER = timedelta(hours=1)
 ASKED_PER_LIFETIME = 100
 
@@ -103,7 +106,8 @@ def ask_ari(record: RenewalRecord, now: datetime) -> bool:
     if not record.ari_id or now >= record.not_after:
         return False
     after = record.ask_after or (record.ari.ask_again if record.ari is not None else None)
-    return after is None or now >= after
+    # A time so far off was noted by a clock that was wrong.
+    return after is None or not now < after <= now + LONGEST_SILENCE
 
 
 def lacks_ari_id(record: RenewalRecord, now: datetime) -> bool:
