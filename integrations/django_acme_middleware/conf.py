@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 
-from acme_middleware.options import Options, from_file, from_settings, read
+from acme_middleware.options import Options, from_file, from_settings, read, table
 
 DEFAULTS: Mapping[str, Any] = {"store": "django:"}
 """What holds where no setting says otherwise: tokens and state are kept in the site's default database."""
@@ -36,9 +36,16 @@ def options(*, secret_files: bool = True) -> Options:
 
 
 def serving_options() -> Options:
-    """The few options that answering needs: a web process must not stay down for an email address that only issuing reads."""
+    """
+    The few options that answering needs: a web process must not stay down for an email address that only issuing reads.
+
+    Raises:
+        ConfigurationError: one of these has a value that it does not take; or a setting that begins with ``ACME_`` is no
+            option, and may be meant for one of these.
+    """
     given = from_settings(settings, secret_files=False)
-    wanted = {name: value for name, value in given.items() if name in SERVING}
+    others = {option.name for option in table()} - {*SERVING}
+    wanted = {name: value for name, value in given.items() if name not in others}
     return read(("setting", wanted), ("default", DEFAULTS))
 
 

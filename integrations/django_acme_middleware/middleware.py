@@ -27,7 +27,8 @@ class AcmeMiddleware:
     the server starts.
 
     Raises:
-        ConfigurationError: one of these settings has a value that it does not take.
+        ConfigurationError: one of these settings has a value that it does not take, or a setting that begins with ``ACME_``
+            is no option.
         StoreMisconfigured: no store is known by that URL, or its driver is not installed.
     """
 

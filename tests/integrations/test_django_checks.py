@@ -173,11 +173,12 @@ def test_the_migrations_match_the_models_whatever_the_sites_auto_field(tmp_path)
         pytest.param("ACME_STORE", "mysql:", StoreMisconfigured, id="an unknown scheme"),
         pytest.param("ACME_CHALLENGE_STORE", "mysql:", StoreMisconfigured, id="an unknown scheme for tokens"),
         pytest.param("ACME_ON_UNKNOWN", "maybe", ConfigurationError, id="a wrong value"),
+        pytest.param("ACME_ON_UNKOWN", "404", ConfigurationError, id="a misspelt setting"),
     ],
 )
 def test_a_web_process_refuses_to_start_on_a_wrong_serving_option(settings, name, value, error):
     setattr(settings, name, value)
-    with pytest.raises(error, match=f"^{name}(:| is)"):
+    with pytest.raises(error, match=f"^{name}(:| is)|^there is no option {name}; did you mean ACME_ON_UNKNOWN"):
         AcmeMiddleware(lambda request: None)
 
 
