@@ -41,10 +41,13 @@ def delete(name: str, yes: bool, files: bool, config: Path | None, as_json: bool
         click.echo("  nothing was removed")
         return EXIT_FAILED
     gone = remove(options, lineage, files=files)
+    declared = any(entry.name == lineage for entry in options.certificates)
     if as_json:
-        print_json(document(gone))
-    else:
-        show(gone)
+        print_json(document(gone) | {"declared": declared})
+        return 0
+    show(gone)
+    if declared:
+        click.echo("  next        take it out of CERTIFICATES as well, or `renew` gets it again")
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from acme_middleware.issuance.records import CertificateRecord, certificate_key,
 from acme_middleware.issuance.renewal import record_of
 from acme_middleware.lease import lease
 from acme_middleware.options import Options
-from acme_middleware.stores.base import Store, key
+from acme_middleware.stores.base import Store
 
 
 class Deleted(NamedTuple):
@@ -57,7 +56,7 @@ def delete(options: Options, name: str, *, files: bool = False) -> Deleted:
         valid_until = _valid_until(store, lineage)
         held.check()
         # The public one first: from then on nobody renews it. The private one last: with it, the others can be made again.
-        records = [renewal_key(lineage), order_key(lineage), *_ledger(store, lineage), certificate_key(lineage)]
+        records = [renewal_key(lineage), order_key(lineage), *lineages.failures_of(store, lineage), certificate_key(lineage)]
         gone = tuple(record for record in records if store.delete(record))
         return _without_files(Deleted(lineage, valid_until, gone, None, None, ()), publish_dir(options, store), remove=files)
 
@@ -81,16 +80,3 @@ def _valid_until(store: Store, lineage: str) -> datetime | None:
         return None if made is None else record_of(made).not_after
     except StoreMisconfigured:
         return None
-
-
-def _ledger(store: Store, lineage: str) -> list[str]:
-    """The keys of the records of failures; those are by CA and set of names, so each is asked whose it is."""
-    found = []
-    for where, record in store.scan(key("ledger", "")):
-        try:
-            document = json.loads(record.value)
-        except ValueError:
-            continue  # nobody's, and somebody else's to report
-        if isinstance(document, dict) and document.get("name") == lineage:
-            found.append(where)
-    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from contextlib import suppress
 
 from acme_middleware.errors import ConfigurationError, NameRefused, NoSuchCertificate
@@ -10,7 +11,7 @@ from acme_middleware.issuance.names import identifier
 from acme_middleware.issuance.records import CertificateRecord, certificate_key, order_key, renewal_key
 from acme_middleware.options import Options
 from acme_middleware.stores import open_store
-from acme_middleware.stores.base import Store
+from acme_middleware.stores.base import Store, key
 
 
 def open_state(options: Options, *, writable: bool | None = False) -> Store:
@@ -49,8 +50,11 @@ def known_as(store: Store, name: str) -> str:
     with suppress(NameRefused):  # a --name that is no host name
         spellings.append(identifier(name).value)
     for spelling in spellings:
-        if any(store.get(key(spelling)) is not None for key in (renewal_key, certificate_key, order_key)):
+        if any(store.get(where(spelling)) is not None for where in (renewal_key, certificate_key, order_key)):
             return spelling
+    for spelling in spellings:
+        if failures_of(store, spelling):
+            return spelling  # it was tried, and never issued
     names = [where.partition("/")[2] for where, _ in store.scan(renewal_key(""))]
     near = difflib.get_close_matches(spellings[-1], names, n=1)
     raise NoSuchCertificate(
@@ -72,8 +76,25 @@ def certificate(store: Store, name: str) -> CertificateRecord:
     made = CertificateRecord.read(store, certificate_key(lineage))
     if made is None:
         raise NoSuchCertificate(
-            f"the store has no certificate {lineage}, only a record of its renewal or of an order",
+            f"the store has no certificate {lineage}, only a record of its renewal, of an order or of failures",
             hint="restore it from a backup, or issue it again with --force",
             name=lineage,
         )
     return made
+
+
+def failures_of(store: Store, lineage: str) -> list[str]:
+    """
+    The keys of what the ledger says of a certificate, damaged records too.
+
+    They are by CA and set of names, so each is asked whose it is.
+    """
+    found = []
+    for where, record in store.scan(key("ledger", "")):
+        try:
+            document = json.loads(record.value)
+        except ValueError:
+            continue  # nobody's, and somebody else's to report
+        if isinstance(document, dict) and document.get("name") == lineage:
+            found.append(where)
+    return found

@@ -119,3 +119,23 @@ def test_process_that_is_issuing_the_same_is_waited_for(tmp_path: Path) -> None:
         assert store.get(certificate_key(NAME)) is not None
     waiting.join(30)
     assert keys_of(tmp_path / "store") == OTHERS
+
+
+def test_failures_of_a_name_that_was_never_issued_can_be_forgotten(tmp_path: Path) -> None:
+    store = fill(tmp_path)
+    store.put(key("ledger", "letsencrypt", "ddd"), json.dumps({"schema": 1, "name": "tried.example"}).encode())
+    ended = command(tmp_path, "delete", "tried.example", "--yes")
+    assert ended.code == 0, ended.text
+    assert "removed     tried.example: its failures" in ended.out
+    assert store.get(key("ledger", "letsencrypt", "ddd")) is None
+    assert store.get(key("ledger", "letsencrypt", "bbb")) is not None
+
+
+def test_declared_certificate_is_said_to_come_back(tmp_path: Path) -> None:
+    fill(tmp_path)
+    declared = {"ACME_CERTIFICATES": json.dumps({NAME: {"names": [NAME]}})}
+    ended = command(tmp_path, "delete", NAME, "--yes", env=declared)
+    assert ended.code == 0, ended.text
+    assert "take it out of CERTIFICATES as well" in ended.out
+    ended = command(tmp_path, "delete", OTHER, "--yes", "--json", env=declared)
+    assert json.loads(ended.out)["declared"] is False
