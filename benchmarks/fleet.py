@@ -27,11 +27,30 @@ from acme_middleware.issuance.ledger import back_off
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tools"))
 
-from fleet_world import BEGIN, BROKEN_FOR, DAY, DAYS, HOUR, MIDDLE, OUTAGES, SEED, WIDTH, Tally, World, run, timer
+from fleet_world import (
+    ASK,
+    BEGIN,
+    BROKEN_FOR,
+    DAY,
+    DAYS,
+    HIT,
+    HOUR,
+    INCIDENT,
+    MIDDLE,
+    OUTAGES,
+    SEED,
+    WIDTH,
+    Tally,
+    World,
+    run,
+    timer,
+)
 
 FULL = os.environ.get("SCALE", "full") != "ci"
 MIXED, ALONE, BURST, TIMERS = (1_000_000, 20_000, 10_000, 5_000) if FULL else (10_000, 300, 500, 200)
 """Certificates: of mixed lifetimes, of one lifetime, all issued in one hour, and for each timer that is tried."""
+RECALL = range(INCIDENT * 24, INCIDENT * 24 + 24)
+"""The hours in which certificates that the CA has revoked are renewed."""
 SHARES = {90: 0.40, 64: 0.25, 45: 0.25, 6: 0.10}
 
 
@@ -78,7 +97,7 @@ def aftermath(number: int, parts: dict[int, int], world: World, tally: Tally) ->
     return Aftermath(
         max(tally.orders[hour] for hour in hours),
         1.25 * expected + noise(expected),
-        max(tally.orders[hour] for hour in range(hours.stop, int(until))),
+        max(tally.orders[hour] for hour in range(hours.stop, int(until)) if hour not in RECALL),
     )
 
 
@@ -93,11 +112,18 @@ def report(title: str, parts: dict[int, int], world: World) -> list[str]:
         f"\n{title}: {tally.certificates:,} certificates, {tally.renewals:,} renewals, {mean:,.1f} orders an hour in the mean"
     )
     print(f"  busiest hour before the first outage: {quiet / mean:.2f} of the mean, at most {allowed / mean:.2f} is wanted")
-    print(f"  an incident: all that the CA revoked were renewed after {tally.slowest / HOUR:.1f} h, at most 24 are wanted")
+    # Hosts ask for advice once in that time, each at its own; what was to be renewed by then anyway makes no difference.
+    recalled, usual = max(tally.orders[hour] for hour in RECALL), mean + tally.certificates * HIT / (ASK / HOUR)
+    print(
+        f"  an incident: all that the CA revoked were renewed after {tally.slowest / HOUR:.1f} h, at most 24 are wanted; "
+        f"busiest hour {recalled / mean:.1f}, at most {(1.25 * usual + noise(usual)) / mean:.1f}"
+    )
     print(f"  renewed after the window without a failure: {tally.late}; in the last twentieth: {tally.emergencies:,}")
     print(f"  at most {tally.most_tries} attempts of one certificate at a silent CA; lapses of broken sites: {tally.own}")
     if quiet > allowed:
         broken.append(f"{title}: {quiet} orders in an hour of a quiet time, at most {allowed:.0f} are wanted")
+    if recalled > 1.25 * usual + noise(usual):
+        broken.append(f"{title}: {recalled} orders in an hour of the incident, at most {1.25 * usual + noise(usual):.0f}")
     if tally.slowest > DAY:
         broken.append(f"{title}: {tally.slowest / HOUR:.1f} h from an incident to a renewal")
     # 1, 10, 100 minutes, then every two hours, through the longest outage.
@@ -160,6 +186,8 @@ def timers() -> list[str]:
         print(f"| {every} | {late:.1%} | {last:.2%} | {counts[0]} | {counts[1]} | {counts[2]} |")
         if minutes <= 60 and any(counts):
             broken.append(f"6 days with a timer of {every}: {sum(counts)} lapses")
+        if minutes <= 120 and tally.late:
+            broken.append(f"6 days with a timer of {every}: {tally.late} renewals after the window, which it meets")
     return broken
 
 

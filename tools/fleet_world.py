@@ -17,8 +17,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from acme_middleware import renewer
 from acme_middleware.issuance.ledger import back_off
 from acme_middleware.issuance.renewal import draw, due, is_emergency, renew_after
+from acme_middleware.issuance.sweeps import closes_before
 from acme_middleware.protocol.renewal_info import RenewalInfo
 
 SEED = 20270101
@@ -47,8 +49,8 @@ INCIDENT, HIT = 190, 0.03
 
 
 def timer(lifetime: int) -> float:
-    """How often a host looks: every 6 hours, every hour where the window is that narrow."""
-    return HOUR if lifetime <= 10 else 6 * HOUR
+    """How often a host looks, as the product advises and its own loop does: every 6 hours, every hour at 6 days."""
+    return renewer.interval([timedelta(days=lifetime)]).total_seconds()
 
 
 def moment(seconds: float) -> datetime:
@@ -58,12 +60,13 @@ def moment(seconds: float) -> datetime:
 class Certificate:
     """What the product reads of a RenewalRecord; one that may be changed, which is four times as fast."""
 
-    __slots__ = ("ari", "names", "not_after", "not_before", "renew_after", "trusted")
+    __slots__ = ("ari", "names", "not_after", "not_before", "renew_after", "revoked", "trusted")
 
     names: tuple[str, ...]
     not_before: datetime
     not_after: datetime
     renew_after: datetime
+    revoked: str
     trusted: bool
     ari: Any
 
@@ -75,7 +78,7 @@ class Decisions:
         self.lifetime, self.uniform = timedelta(days=lifetime), rng.uniform
         self.start, self.end = self.lifetime * (MIDDLE - WIDTH / 2), self.lifetime * (MIDDLE + WIDTH / 2)
         self.record: Any = Certificate()
-        self.record.names, self.record.trusted = ("example.com",), True
+        self.record.names, self.record.trusted, self.record.revoked = ("example.com",), True, ""
 
     def issued(self, now: datetime, *, asked: bool) -> float:
         """A new certificate; returns the time to renew it, by the CA's window where that was asked for."""
@@ -91,8 +94,9 @@ class Decisions:
         record.ari = draw(RenewalInfo(start, end, "", record.not_before), record.ari, uniform=self.uniform)
         return self._renew_after()
 
-    def is_due(self, now: datetime) -> bool:
-        return due(self.record, self.record.names, trusted=True, now=now) is not None
+    def is_due(self, now: datetime, next_look: datetime | None = None) -> bool:
+        why = due(self.record, self.record.names, trusted=True, now=now) or closes_before(self.record, now, next_look)
+        return why is not None
 
     def is_emergency(self, now: datetime) -> bool:
         return is_emergency(self.record, now)
@@ -160,7 +164,7 @@ def live(lifetime: int, issued: float, every: float, world: World, rng: random.R
     """One certificate, from its issuance to the end of time."""
     life, last, chance, edges = lifetime * DAY, world.days * DAY, rng.random, world.edges
     decide, window_end = Decisions(lifetime, rng), life * (MIDDLE + WIDTH / 2)
-    phase, now, cycle = chance() * every, moment(issued), 0
+    phase, now, cycle, interval = 0.0, moment(issued), 0, timedelta(seconds=every)
 
     def sweep(at: float) -> float:
         """The first time from then on that the host's timer comes around."""
@@ -169,10 +173,15 @@ def live(lifetime: int, issued: float, every: float, world: World, rng: random.R
     tally.certificates += 1
     while True:
         expiry, recalled = issued + life, 0.0
+        # Pauses are jittered: in days the phase becomes any. With a fixed one, 6 days would be a whole number of pauses.
+        phase = chance() * every
         after = decide.issued(now, asked=world.ari and chance() >= NO_ARI)
         if world.ari and decide.record.ari is None:
             after = decide.told(now + decide.start, now + decide.end)
         at = sweep(after)
+        # The last look in the window does not wait for a moment that comes before the next one.
+        if at > issued + window_end and at - every > issued and decide.is_due(moment(at - every), moment(at)):
+            at -= every
         if world.incident is not None and world.ari and issued < world.incident * DAY < at and chance() < HIT:
             recalled = world.incident * DAY
             after = decide.told(moment(recalled - HOUR), moment(recalled - 1))
@@ -181,7 +190,7 @@ def live(lifetime: int, issued: float, every: float, world: World, rng: random.R
         failures = own = silent = 0
         while at < last:
             now = moment(at)
-            tally.early += not decide.is_due(now)
+            tally.early += not decide.is_due(now, now + interval)
             if bisect_right(edges, at) % 2:
                 kind, retry_after = "silent", None
                 silent += 1
