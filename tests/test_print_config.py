@@ -203,6 +203,11 @@ def test_no_secret_is_printed(tmp_path):
         assert ("kid-1" in text) == (kind != "kubernetes"), "there it comes from the Secret"
 
 
+def test_djangos_own_flags_may_stand_with_a_verb_in_a_group(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "django_site" / "manage.py"), "acme", "print-config", "cron", "--traceback"]
+    assert " acme renew " in printed(tmp_path, *command, env={"MYSITE_DATA": str(tmp_path)})
+
+
 def test_machines_differ_in_their_minute():
     minutes = {timers.Schedule.every(timedelta(hours=6), f"machine {number}").offset for number in range(200)}
     assert len(minutes) > 100

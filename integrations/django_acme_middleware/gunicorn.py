@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from acme_middleware.gunicorn import hooks_for
+from acme_middleware.gunicorn import PostWorkerInit, WorkerExit, hooks_for
 
 if TYPE_CHECKING:
     from acme_middleware.renewer import Renewer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["hooks", "post_worker_init", "worker_exit"]
 
 
-def hooks(**how: Any) -> Any:
+def hooks(**how: Any) -> tuple[PostWorkerInit, WorkerExit]:
     """
     The hooks ``post_worker_init`` and ``worker_exit``, where something else than the settings is to be set.
 
