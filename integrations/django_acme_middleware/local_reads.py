@@ -82,7 +82,10 @@ def _give_back(kept: _Kept, opened_at: float, ours: BaseDatabaseWrapper) -> None
         kept.idle.append((opened_at, ours))
         start, kept.closing = not kept.closing, True
     if start:
-        threading.Thread(target=_close_idle, args=(kept,), name="acme-middleware-close", daemon=True).start()
+        try:
+            threading.Thread(target=_close_idle, args=(kept,), name="acme-middleware-close", daemon=True).start()
+        except RuntimeError:  # as many threads as the system allows, or Python is ending: the answer is there all the same
+            kept.closing = False  # the next one tries again
 
 
 def _close_idle(kept: _Kept) -> None:

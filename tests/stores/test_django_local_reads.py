@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +138,21 @@ def test_a_file_put_in_the_others_place_is_read_after_a_second(challenges: Djang
     deadline = time.monotonic() + local_reads.KEPT + 1
     while challenges.key_authorization(TOKEN) != "restored":  # asked on and on, so that no connection is ever idle
         assert time.monotonic() < deadline
+
+
+def test_where_no_thread_can_be_started_a_token_is_answered_and_the_next_one_closes(
+    challenges: DjangoChallengeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    connection.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        assert [challenges.key_authorization(TOKEN) for _ in range(20)] == [ANSWER] * 20
+        assert open_files() <= 2
+    assert challenges.key_authorization(TOKEN) == ANSWER
+    soon(lambda: not open_files())
 
 
 def test_a_child_of_a_fork_opens_its_own_and_does_not_close_its_parents(tmp_path: Path) -> None:
