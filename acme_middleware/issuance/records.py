@@ -205,7 +205,7 @@ def _reader(annotation: str) -> Reader:
         return _plain_reader(str if annotation == "str" else bool)
     if annotation.startswith("tuple"):
         return tuple
-    of_kind: dict[str, Reader] = {"datetime": _time, "RenewalWindow": _window}
+    of_kind: dict[str, Reader] = {"datetime": _time, "RenewalWindow": _window, "Mapping[str, Any]": _table}
     reader = of_kind.get(annotation.removesuffix(" | None"), _as_it_is)
     return (lambda value: None if value is None else reader(value)) if annotation.endswith("None") else reader
 
@@ -229,6 +229,20 @@ def _time(value: Any) -> datetime:
 
 def _window(value: Any) -> RenewalWindow:
     return RenewalWindow(**{name: read(value[name]) for name, read in _readers(RenewalWindow).items()})
+
+
+_tables: dict[tuple[tuple[str, Any], ...], Mapping[str, Any]] = {}
+
+
+def _table(value: Any) -> Any:
+    """A table, and the same one where it says the same: thousands of certificates have been issued with the same options."""
+    try:
+        said = tuple(value.items())
+        if len(_tables) > 100:
+            _tables.clear()
+        return _tables.setdefault(said, value)
+    except (AttributeError, TypeError):  # no table, or one of lists
+        return value
 
 
 def _as_it_is(value: Any) -> Any:
