@@ -74,3 +74,14 @@ def without_lifespan() -> RenewingApp:
         await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
 
     return RenewingApp(asgi.AcmeMiddleware(app, store=RENEWING["store"]), **RENEWING)
+
+
+def failing() -> RenewingApp:
+    """An app whose own start fails."""
+
+    @asynccontextmanager
+    async def broken(app: Starlette) -> AsyncIterator[None]:
+        raise RuntimeError("no database")
+        yield
+
+    return RenewingApp(Starlette(lifespan=broken), **RENEWING)

@@ -142,6 +142,20 @@ def test_the_apps_own_lifespan_is_around_renewal_and_its_state_comes_through(sit
         assert words == ["own lifespan begins", "takes part", "own lifespan ends"]
 
 
+@pytest.mark.parametrize("name", ["gunicorn, two workers", "uvicorn, a wrapped app without one"])
+def test_with_a_wrong_option_the_server_does_not_start_and_says_why(name: str, site: RenewingSite) -> None:
+    site.renewing["every"] = -1
+    with pytest.raises(RuntimeError, match=r"every is -1; it must be a positive number"), SERVERS[name](site):
+        raise AssertionError("it serves")
+
+
+def test_an_app_that_fails_to_start_fails_as_without_the_wrapper(site: RenewingSite) -> None:
+    with pytest.raises(RuntimeError, match=r"no database") as caught, uvicorn_factory("failing")(site):
+        raise AssertionError("it serves")
+    assert "Application startup failed" in str(caught.value)
+    assert "takes part" not in str(caught.value)
+
+
 def test_under_uvicorns_autoreload_it_runs_once_in_the_serving_child(site: RenewingSite) -> None:
     code = site.folder / "code"
     code.mkdir()
