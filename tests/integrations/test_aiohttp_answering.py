@@ -6,6 +6,7 @@ import pytest
 from aiohttp import ClientSession
 from aiohttp_acme_middleware import acme_middleware
 from aiohttp_talk import aiohttp
+from loading import needless_imports
 from serving import get, gunicorn, raw_request
 from tornado_talk import talk
 
@@ -227,3 +228,7 @@ def test_a_wrong_option_fails_when_the_middleware_is_made(store, option, error, 
     with pytest.raises(error, match=words) as caught:
         acme_middleware(store, on_unknown=option)
     assert "secret" not in str(caught.value)
+
+
+def test_a_web_worker_loads_nothing_that_only_issuing_needs():
+    assert not needless_imports("aiohttp.web", "aiohttp_acme_middleware")
