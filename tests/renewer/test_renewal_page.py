@@ -114,6 +114,13 @@ def plain_gunicorn(folder: Folder) -> str:
     return "gunicorn main:app --bind 127.0.0.1:8000"
 
 
+def gunicorn_by_environment(folder: Folder) -> str:
+    """The form for which the page needs no block: the folder's environment has ACME_STORE."""
+    write(folder, main=WSGI)
+    (folder.path / "gunicorn.conf.py").write_text("from acme_middleware.gunicorn import post_worker_init, worker_exit\n")
+    return "gunicorn main:app --bind 127.0.0.1:8000"
+
+
 def plain_asgi(folder: Folder) -> str:
     write(folder, site_app=ASGI, main=block("RenewingApp"))
     return "uvicorn main:app --port 8000"
@@ -121,7 +128,18 @@ def plain_asgi(folder: Folder) -> str:
 
 @pytest.mark.parametrize(
     "prepare",
-    [fastapi, django_asgi, django_gunicorn, flask_gunicorn, flask_waitress, tornado, aiohttp, plain_gunicorn, plain_asgi],
+    [
+        fastapi,
+        django_asgi,
+        django_gunicorn,
+        flask_gunicorn,
+        flask_waitress,
+        tornado,
+        aiohttp,
+        plain_gunicorn,
+        gunicorn_by_environment,
+        plain_asgi,
+    ],
     ids=lambda prepare: prepare.__name__,
 )
 def test_a_program_of_the_page_is_served_and_renews(prepare: Callable[[Folder], str], folder: Folder) -> None:
@@ -133,7 +151,7 @@ def test_a_program_of_the_page_is_served_and_renews(prepare: Callable[[Folder], 
 def test_the_other_programs_are_python_and_name_what_there_is(folder: Folder) -> None:
     write(folder, program=block("from acme_middleware.renewer import Renewer"))
     folder.run("python program.py")
-    for text in (block("celery"), block("apscheduler")):
+    for text in (block("celery"), block("django.tasks"), block("apscheduler")):
         compile(text, PAGE, "exec")
         for line in re.findall(r"^from \w*acme_middleware.* import .+$", text, re.MULTILINE):
             folder.run(f"python -c '{line}'")

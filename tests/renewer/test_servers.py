@@ -46,6 +46,13 @@ def hypercorn_trio(site: RenewingSite) -> AbstractContextManager[Server]:
     return serve([*command, "--graceful-timeout", "3"], env=env)
 
 
+def granian(site: RenewingSite) -> AbstractContextManager[Server]:
+    command = [sys.executable, "-m", "granian", "--interface", "asgi", "--factory", "--port", "{port}"]
+    paths = os.pathsep.join([str(PROJECT), str(PROJECT / "integrations"), str(HERE)])
+    env = {**site.env, "PYTHONPATH": paths}
+    return serve([*command, "renewing_apps:without_lifespan"], env=env, inherit=False)
+
+
 def gunicorn_flask(site: RenewingSite) -> AbstractContextManager[Server]:
     conf = str(HERE / "gunicorn_flask.py")
     return gunicorn("flask_renewing:create_app()", "--chdir", str(HERE), "-c", conf, env=site.env)
@@ -66,6 +73,7 @@ SERVERS = {
     "uvicorn, a wrapped app with a lifespan": uvicorn_factory("wrapped"),
     "uvicorn, a wrapped app without one": uvicorn_factory("without_lifespan"),
     "hypercorn on trio, a wrapped app without one": hypercorn_trio,
+    "granian, a wrapped app without one": granian,
     "Tornado, two processes": tornado,
     "aiohttp": lambda site: serve([sys.executable, str(HERE / "run_aiohttp_renewing.py"), "{fd}"], env=site.env),
 }
@@ -96,7 +104,7 @@ def test_it_renews_in_each_process_that_serves_and_gives_the_lease_back(name: st
         count = 2 if "two" in name or "preloaded" in name else 1
         wait_until(lambda: len(takers(server)) == count, "all serving processes take part")
         serving = children(server.process.pid) if count > 1 or "gunicorn" in name else {server.process.pid}
-        if "hypercorn" in name:
+        if "hypercorn" in name or "granian" in name:
             serving = {*children(server.process.pid), server.process.pid}
         assert set(takers(server)) <= serving, server.log()
         assert len(set(takers(server))) == count
