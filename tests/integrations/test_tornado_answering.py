@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
