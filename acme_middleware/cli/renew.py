@@ -45,9 +45,12 @@ HEADINGS = ("NAME", "RESULT", "VALID UNTIL", "RENEWS ABOUT")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--jobs", type=click.IntRange(1, 64), default=JOBS, help=f"How many to renew at the same time.  [{JOBS}]")
 @click.option("--force", is_flag=True, help="Renew what is not due as well, and do not wait after failures.")
+@click.option("--dry-run", is_flag=True, help="Try all, due or not, up to an order at the CA's staging twin; nothing is saved.")
 @flags.of_table(only=OF_THE_PLACE)
 @reported
-def renew(names: tuple[str, ...], jobs: int, force: bool, config: Path | None, as_json: bool, **given: Any) -> int:
+def renew(
+    names: tuple[str, ...], jobs: int, force: bool, dry_run: bool, config: Path | None, as_json: bool, **given: Any
+) -> int:
     """
     Renew the certificates that are due, issue those that CERTIFICATES declares and nobody has, and publish what is not
     published yet. Without names, all of them.
@@ -59,7 +62,7 @@ def renew(names: tuple[str, ...], jobs: int, force: bool, config: Path | None, a
     \b
     --json prints an object per certificate, each on a line of its own:
       name, action (renewed, issued, not due, must wait, in progress, failed,
-      damaged), reason, next_try, error, names, ca, profile, serial,
+      damaged, with --dry-run tried), reason, next_try, error, names, ca, profile, serial,
       fingerprint, not_before, not_after, issued_at, renew_after
     and then {"summary": {certificates, counts, next, exit_code}}, where next is
     the name and renew_after of the one that is due next.
@@ -77,9 +80,16 @@ def renew(names: tuple[str, ...], jobs: int, force: bool, config: Path | None, a
             around.listener(event)
             display(event)
 
-        from acme_middleware.issuance.sweep import exit_code, sweep
+        from acme_middleware.issuance.results import exit_code
 
-        results = sweep(options, names=names, jobs=jobs, force=force, listener=listener)
+        if dry_run:
+            from acme_middleware.issuance.rehearsal import rehearse
+
+            results = rehearse(options, names, listener=listener)
+        else:
+            from acme_middleware.issuance.sweep import sweep
+
+            results = sweep(options, names=names, jobs=jobs, force=force, listener=listener)
     code = exit_code(results)
     if as_json:
         for result in results:

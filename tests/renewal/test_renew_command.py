@@ -137,6 +137,19 @@ class TestRenew:
         site.ca.fault("names-refused", times=None, where="new-order")
         assert "EXPIRING    a.example" in typed("renew")[1]
 
+    def test_dry_run_tries_all_and_changes_nothing(self, site: RenewalSite, typed: Typed) -> None:
+        site.issue("a.example")
+        before = {path: path.read_bytes() for path in (site.folder / "acme").rglob("*") if path.is_file() and not _lock(path)}
+        orders = site.orders()
+        code, [good, new, bad, last] = typed.lines("renew", "--dry-run", certificates={"b.example": {}, "c.example": ["c_d"]})
+        assert (code, last["summary"]["counts"]) == (1, {"tried": 2, "failed": 1})
+        assert [line["action"] for line in (good, new, bad)] == ["tried", "tried", "failed"]
+        assert "no staging twin" in good["reason"] or "up to the certificate" in good["reason"]
+        assert "underscore" in bad["reason"]
+        after = {path: path.read_bytes() for path in (site.folder / "acme").rglob("*") if path.is_file() and not _lock(path)}
+        assert after == before
+        assert site.orders() == orders
+
     def test_unknown_name_is_exit_2(self, site: RenewalSite, typed: Typed) -> None:
         site.issue("a.example")
         code, out, err = typed("renew", "b.example")
@@ -156,6 +169,10 @@ class TestRenew:
         code, _, err = typed("renew", certificates={"a.example": {"domains": ["a.example"]}})
         assert code == 2
         assert "only names, profile, key_type are known" in err
+
+
+def _lock(path: Path) -> bool:
+    return path.name == ".lock"
 
 
 class TestStatus:
