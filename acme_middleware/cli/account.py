@@ -56,8 +56,8 @@ def update(no_email: bool, config: Path | None, as_json: bool, **given: Any) -> 
     page to do that at. Some CAs, Let's Encrypt among them, keep no addresses: what they answer is shown.
 
     \b
-    Exit codes: 0 changed; 1 the CA refused; 2 options, or the store has no account
-    there; 75 try again later.
+    Exit codes: 0 changed; 1 the CA refused; 2 options, or the store has no
+    account there; 75 try again later.
     """
     options = flags.load(given, config)
     if no_email and given.get("email"):

@@ -20,7 +20,11 @@ REASONS = ("keyCompromise", "superseded", "cessationOfOperation", "affiliationCh
 @click.option("--cert", type=click.Path(path_type=Path), metavar="FILE", help="A certificate in PEM, in place of NAME.")
 @click.option("--key", type=click.Path(path_type=Path), metavar="FILE", help="The certificate's own key, to sign with.")
 @click.option(
-    "--reason", type=click.Choice(REASONS, case_sensitive=False), default="unspecified", show_default=True, help="Why."
+    "--reason",
+    type=click.Choice(REASONS, case_sensitive=False),
+    default="unspecified",
+    metavar="REASON",
+    help=f"Why: {', '.join(REASONS)}.  [unspecified]",
 )
 @click.option("--delete", is_flag=True, help="Forget the certificate afterwards, as `delete` does.")
 @flags.of_table(only={"store", "ca", "ca_bundle", "eab_kid", "wait"})

@@ -9,8 +9,10 @@ from pathlib import Path
 import django_sites
 import flask_sites
 import pytest
+from click.testing import CliRunner
 from pebble_lab import Ended
 
+from acme_middleware.cli import acme as the_group
 from acme_middleware.testing.certificates import self_made
 
 Acme = Callable[..., Ended]
@@ -66,16 +68,21 @@ def test_verb_of_two_words_takes_the_flags_that_are_the_frameworks_own_elsewhere
     assert ended.code == 2
     assert "the store has no account at" in ended.err
     assert "Traceback" not in ended.err
+    assert "Exit codes:" in acme("account", "show", "--help").out
     ended = acme("account", "show", "--traceback")
     assert ended.code == 2
     assert "Traceback" in ended.err
     assert "the store has no account at" in ended.err
 
 
-@pytest.mark.parametrize("verb", ["export", "delete", "revoke", "import", "account show", "account update", "account rollover"])
-def test_help_teaches_what_it_does_and_how_it_ends(acme: Acme, verb: str) -> None:
-    ended = acme(*verb.split(), "--help")
-    assert ended.code == 0, ended.text
-    assert "Exit codes:" in ended.out
-    assert f"acme {verb} [OPTIONS]" in ended.out
-    assert "--json" in ended.out
+@pytest.mark.parametrize(
+    "verb",
+    ["export", "delete", "revoke", "import", "account show", "account update", "account rollover", "account deactivate"],
+)
+def test_help_teaches_what_it_does_and_how_it_ends(verb: str) -> None:
+    ended = CliRunner().invoke(the_group, [*verb.split(), "--help"], prog_name="manage.py acme", terminal_width=80)
+    assert ended.exit_code == 0
+    assert "Exit codes:" in ended.output
+    assert f"Usage: manage.py acme {verb} [OPTIONS]" in ended.output
+    assert "--json" in ended.output
+    assert all(len(line) <= 80 for line in ended.output.splitlines())
