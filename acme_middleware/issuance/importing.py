@@ -99,6 +99,8 @@ def _account(store: Store, account: Account, options: Options, taken: set[str], 
 
 
 def _certificate(store: Store, lineage: Lineage, options: Options, *, dry_run: bool, force: bool) -> Step:
+    if not lineage.name.isprintable():  # bytes that are no text, in the name of a file
+        raise ConfigurationError("its name has characters that cannot be shown", hint="rename its files")
     wanted = identifier_names.identifiers(lineage.names)
     name = identifier_names.lineage(lineage.name, wanted)
     authority = authority_of(lineage.directory, lineage.host, options)

@@ -181,6 +181,25 @@ def test_command_ends_with_1_and_shows_no_key_and_nothing_that_moves_the_cursor(
     assert secret not in ended.out
 
 
+@pytest.mark.parametrize("odd", [b"\xff\xfe.example", b"a\x1b[2Jb.example", b"..", b".hidden"], ids=repr)
+def test_name_that_is_no_text_or_no_folders_is_refused_and_stops_no_other(odd: bytes, tmp_path: Path) -> None:
+    root = certbot(tmp_path / "le", GOOD, BAD)
+    place = os.fsencode(root)
+    if odd != b"..":
+        os.rename(place + b"/live/" + BAD.encode(), place + b"/live/" + odd)
+    os.rename(place + b"/renewal/" + BAD.encode() + b".conf", place + b"/renewal/" + odd + b".conf")
+    DirectoryStore(tmp_path / "store").check(writable=True)
+    ended = command(tmp_path, "import", "certbot", "le", "--json")
+    assert ended.code == 1, ended.text
+    actions = [step["action"] for step in json.loads(ended.out)["certificates"]]
+    assert sorted(actions) == ["imported", "refused"]
+    assert command(tmp_path, "import", "certbot", "le").code == 1
+    assert {key for key in keys_of(tmp_path / "store") if not key.startswith("account/")} == {
+        f"certificate/{GOOD}",
+        f"renewal/{GOOD}",
+    }
+
+
 @pytest.mark.parametrize(
     ("path", "says"), [("none", "No such file"), ("file", "Not a directory"), ("empty", "nothing in empty is certbot's")]
 )
