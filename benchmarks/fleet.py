@@ -2,6 +2,7 @@
 A fleet of certificates over 400 simulated days: do they lapse, does the CA get its orders evenly, what do 6 days need?
 
     python benchmarks/fleet.py        SCALE=ci: 10,000 certificates; full (the default): 1,000,000
+    python benchmarks/fleet.py --docs        writes the table about 6 days into docs/renewal.md as well
 
 The simulation is tools/fleet_world.py, over the product's own decisions: a timer on each host, a CA with renewal windows,
 failures, an incident for which the CA wants certificates renewed at once, and outages of an hour to five days.
@@ -18,6 +19,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +51,8 @@ from fleet_world import (
 FULL = os.environ.get("SCALE", "full") != "ci"
 MIXED, ALONE, BURST, TIMERS = (1_000_000, 20_000, 10_000, 5_000) if FULL else (10_000, 300, 500, 200)
 """Certificates: of mixed lifetimes, of one lifetime, all issued in one hour, and for each timer that is tried."""
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "renewal.md"
+MARKS = ("<!-- made by benchmarks/fleet.py --docs -->", "<!-- end -->")
 RECALL = range(INCIDENT * 24, INCIDENT * 24 + 24)
 """The hours in which certificates that the CA has revoked are renewed."""
 SHARES = {90: 0.40, 64: 0.25, 45: 0.25, 6: 0.10}
@@ -171,24 +175,35 @@ def burst(lifetime: int, *, ari: bool) -> list[str]:
     return broken
 
 
-def timers() -> list[str]:
-    """What 6 days need: how often a host must look."""
+def timers() -> tuple[list[str], list[str]]:
+    """What 6 days need: how often a host must look. Returns a table, and the promises that were broken."""
     broken = []
-    print(f"\nWhat 6-day lifetimes need ({TIMERS:,} certificates, 100 days, the CA silent for 24 and for 36 hours)")
-    print("| timer | renewed after the window | in the last twentieth | lapses, no outage | 24 h | 36 h |")
-    print("|---|---|---|---|---|---|")
+    table = [
+        "| timer | renewed after the CA's window | in the last 7 hours | lapsed | with the CA silent for 24 h | for 36 h |",
+        "|---|---|---|---|---|---|",
+    ]
     for minutes in (15, 60, 120, 180, 360, 720, 1440):
         world = World(days=100, outages=((40, 1), (70, 1.5)), incident=None)
         tally = run({6: TIMERS}, world, every=minutes * 60.0)
         every = f"{minutes} min" if minutes < 60 else f"{minutes // 60} h"
         late, last = tally.late / tally.renewals, tally.emergencies / tally.renewals
         counts = [tally.lapses[6, number] + (tally.own if number is None else 0) for number in (None, 0, 1)]
-        print(f"| {every} | {late:.1%} | {last:.2%} | {counts[0]} | {counts[1]} | {counts[2]} |")
-        if minutes <= 60 and any(counts):
-            broken.append(f"6 days with a timer of {every}: {sum(counts)} lapses")
+        shown = " | ".join(f"{count / TIMERS:.2%}" if count else "none" for count in counts)
+        table.append(f"| {every} | {late:.1%} | {last:.2%} | {shown} |")
+        if minutes <= 60 and any(counts[:2]):
+            broken.append(f"6 days with a timer of {every}: {sum(counts[:2])} lapses")
         if minutes <= 120 and tally.late:
             broken.append(f"6 days with a timer of {every}: {tally.late} renewals after the window, which it meets")
-    return broken
+    return table, broken
+
+
+def write(page: Path, table: Sequence[str]) -> None:
+    """Put the table into a page, between its marks."""
+    before, mark, rest = page.read_text().partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not mark or not end:
+        raise SystemExit(f"{page} has no {' ... '.join(MARKS)}")
+    page.write_text("\n".join([before + mark, "", *table, "", end + after]))
 
 
 def main() -> int:
@@ -202,7 +217,12 @@ def main() -> int:
     print(f"\nAll {BURST:,} issued in one hour: the busiest hour of their first, second ... renewals")
     for lifetime, ari in ((90, True), (6, True), (90, False), (6, False)):
         broken += burst(lifetime, ari=ari)
-    broken += timers()
+    table, missed = timers()
+    broken += missed
+    print(f"\nWhat 6-day lifetimes need ({TIMERS:,} certificates, 100 days, two of them with outages of the CA)")
+    print("\n".join(table))
+    if "--docs" in sys.argv[1:]:
+        write(PAGE, table)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\n{time.process_time() - began:.0f} s of one processor, {memory:.0f} MiB")
     for line in broken:
