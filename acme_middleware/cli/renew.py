@@ -130,6 +130,8 @@ def _summary(results: Sequence[Result], code: int) -> dict[str, Any]:
 
 
 def _show(results: Sequence[Result]) -> None:
+    from acme_middleware.issuance.ledger import when
+
     rows: list[tuple[str, ...]] = []
     now = clock.now()
     for result in results:
@@ -138,7 +140,7 @@ def _show(results: Sequence[Result]) -> None:
         done = record and result.action in ("renewed", "issued", "not due")
         renews = f"{renews_at(record):%Y-%m-%d}" if record and done else "-"
         if result.next_try is not None:
-            renews = f"next try {result.next_try:%m-%d %H:%M} UTC"
+            renews = f"next try {when(result.next_try, up=True)[5:]}"
         rows.append((result.name, result.action, until, renews))
         said = [result.reason] if result.reason else []
         said += result.error.hint.splitlines() if result.error is not None and result.action in ("failed", "damaged") else []

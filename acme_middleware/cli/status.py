@@ -14,6 +14,7 @@ from acme_middleware.cli import flags
 from acme_middleware.cli.report import plain, print_json, print_table, reported
 from acme_middleware.errors import ConfigurationError
 from acme_middleware.issuance import ledger, plan, sweeps
+from acme_middleware.issuance.ledger import when
 from acme_middleware.issuance.standing import Standing, in_words, standing, warnings
 from acme_middleware.issuance.sweeps import SweepRecord
 from acme_middleware.stores import open_store
@@ -32,7 +33,8 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
     about them, and asks no CA.
 
     A certificate is ok, due, overdue (more than half of the time from due to expired is over), expired, failing (the last try
-    failed), missing (declared, and not issued yet) or damaged (its record cannot be read).
+    failed, or what CERTIFICATES asks for cannot be had), missing (declared, and not issued yet) or damaged (its record cannot
+    be read).
 
     \b
     --json prints one object: "certificates", each with
@@ -138,8 +140,8 @@ def _rows(one: Standing, now: datetime) -> Iterator[tuple[str, ...]]:
 def _renews(one: Standing, now: datetime) -> str:
     failure = one.failure
     if failure is not None and failure.next_try > now:
-        day = "" if failure.next_try.date() == now.date() else f"{failure.next_try:%m-%d} "
-        return f"next try {day}{failure.next_try:%H:%M}"
+        day, time, _ = when(failure.next_try, up=True).split()
+        return f"next try {time}" if day == f"{now:%Y-%m-%d}" else f"next try {day[5:]} {time}"
     if one.renews is None or one.why:
         return "now" if one.item.error is None else "-"
     return f"{one.renews:%Y-%m-%d}{' (ARI)' if one.by == 'ARI' else ''}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from acme_middleware.errors import StoreMisconfigured
 from acme_middleware.issuance import renewal
 from acme_middleware.issuance.ledger import LedgerRecord
 from acme_middleware.issuance.plan import Item
@@ -27,8 +28,8 @@ class Standing:
     How a certificate stands.
 
     Attributes:
-        state: "ok", "due", "overdue", "expired"; "failing": it is not good for long, and the last try failed; "missing": it is
-            declared and nobody has it; "damaged": its record cannot be read, or what is declared cannot be had.
+        state: "ok", "due", "overdue", "expired"; "failing": the last try failed, or what is declared cannot be had; "missing":
+            it is declared and nobody has it; "damaged": its record cannot be read.
         why: Why it must be issued now, "" if it need not.
         renews: When it is due, None where there is no certificate.
         by: What says so: "ARI", or the "lifetime".
@@ -47,7 +48,8 @@ class Standing:
     @property
     def needs_somebody(self) -> bool:
         """Whether ``status`` shall not end well: it has expired or is overdue, is damaged, or fails and was never there."""
-        return self.state in NEED_SOMEBODY or (self.item.record is None and self.failure is not None)
+        never_there = self.item.record is None and self.failure is not None
+        return self.state in NEED_SOMEBODY or never_there or self.item.error is not None
 
 
 def standing(
@@ -65,7 +67,7 @@ def standing(
     if record is not None and failure is not None and failure.failed_at <= record.issued_at:
         failure = None  # at a CA that was tried and left again; the certificate came from another
     if item.error is not None:
-        state = "damaged"
+        state = "damaged" if isinstance(item.error, StoreMisconfigured) else "failing"
     elif record is None:
         state = "missing" if failure is None else "failing"
     else:

@@ -217,6 +217,12 @@ class TestStatus:
         code, document = typed.status(certificates={"a.example": {}})
         assert (code, document["certificates"][0]["state"]) == (3, "failing")
 
+    def test_declared_name_that_no_certificate_can_have_is_failing(self, site: RenewalSite, typed: Typed) -> None:
+        site.store.check(writable=True)
+        code, document = typed.status(certificates={"*.a.example": {}})
+        assert (code, document["certificates"][0]["state"]) == (3, "failing")
+        assert "wildcard" in document["certificates"][0]["problem"]
+
     def test_emergency_is_overdue(self, site: RenewalSite, typed: Typed) -> None:
         end = site.issue("a.example").record.not_after
         site.clock.move_to(end - timedelta(days=4))
