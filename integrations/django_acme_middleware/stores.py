@@ -15,13 +15,14 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import AppRegistryNotReady, ImproperlyConfigured
-from django.db import Error, IntegrityError, NotSupportedError, ProgrammingError, connections, models, router
+from django.db import Error, IntegrityError, connections, models, router
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models.functions import Now
 
-from acme_middleware.errors import AcmeMiddlewareError, Conflict, StoreMisconfigured, StoreUnavailable
+from acme_middleware.errors import Conflict, StoreMisconfigured
 from acme_middleware.stores import base
 from acme_middleware.stores.base import FETCHES_KEPT, Expect, new_version, try_out
+from django_acme_middleware.database_errors import in_transaction, translated
 from django_acme_middleware.local_reads import LocalReads
 
 try:
@@ -65,49 +66,15 @@ class _Database:
         was_open = connection.connection is not None
         try:
             if writing and (not connection.get_autocommit() or connection.in_atomic_block):
-                raise _in_transaction(writing, connection)
+                raise in_transaction(writing, connection)
             yield alias
         except Error as error:
             if was_open and not connection.in_atomic_block:
                 connection.close_if_unusable_or_obsolete()
-            raise _translated(error, connection) from error
+            raise translated(error, connection) from error
         finally:
             if not was_open:
                 connection.close()
-
-
-def _in_transaction(what: str, connection: BaseDatabaseWrapper) -> StoreMisconfigured:
-    return StoreMisconfigured(
-        f"{what} cannot be written inside a transaction of database {connection.alias!r}: "
-        "no other process would see it before the transaction ends",
-        hint="call this outside transaction.atomic(); where ATOMIC_REQUESTS is on, mark the view with "
-        "@transaction.non_atomic_requests; in tests use TransactionTestCase, or pytest.mark.django_db(transaction=True)",
-    )
-
-
-# The names SQLite has for errors that waiting does not mend.
-_SQLITE_PERMANENT = {"SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_AUTH", "SQLITE_PERM"}
-
-
-def _translated(error: Error, connection: BaseDatabaseWrapper) -> AcmeMiddlewareError:
-    # The first line: those that follow quote the statement, or the values in it.
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    where = f"database {connection.alias!r}"
-    if isinstance(error, ProgrammingError) or said.startswith(("no such table", "no such column")):
-        option = "" if connection.alias == "default" else f" --database {connection.alias}"
-        return StoreMisconfigured(
-            f"{where} has no usable tables of acme-middleware: {said}",
-            hint=f"run `manage.py migrate{option}`; its user needs the rights to read and write the tables acme_middleware_*",
-        )
-    if isinstance(error, NotSupportedError):
-        return StoreMisconfigured(
-            f"{where} cannot do what a store needs: {said}", hint="PostgreSQL, MariaDB, MySQL and SQLite can"
-        )
-    if str(getattr(error.__cause__, "sqlite_errorname", "")).startswith(tuple(_SQLITE_PERMANENT)):
-        return StoreMisconfigured(
-            f"{where} cannot be used: {said}", hint="this user needs write access to the file and to its folder"
-        )
-    return StoreUnavailable(f"{where} does not do its work: {said}", hint="see that its server is up, then try again")
 
 
 def _upsert(alias: str, instance: models.Model, key: str, *fields: str) -> None:
@@ -250,7 +217,7 @@ class DjangoChallengeStore(_Database):
                 sql, parameters = self._statement(ours, placeholder="?")
                 row = ours.connection.execute(sql, _filled(parameters, token)).fetchone()
         except Error as error:
-            raise _translated(error, connection) from error
+            raise translated(error, connection) from error
         return row[0] if row else None
 
     def _look_up(self, connection: BaseDatabaseWrapper, token: str) -> str | None:
