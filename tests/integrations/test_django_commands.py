@@ -102,7 +102,7 @@ def test_without_tables_the_command_says_to_run_migrate(bare, arguments):
 def test_an_expired_certificate_is_exit_code_3(tmp_path):
     site = Site(tmp_path, settings="mysite.settings")
     site.manage("migrate", "-v0")
-    value = renewal("old.example", days=-1)
+    value = renewal("old.example", days=-1, not_before=(datetime.now(UTC) - timedelta(days=91)).isoformat())
     site.in_python(
         f"from acme_middleware.stores import open_store; open_store('django:').put('renewal/old.example', {value!r})"
     )
