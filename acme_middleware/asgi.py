@@ -54,14 +54,12 @@ class AcmeMiddleware:
             return
         if root := scope.get("root_path"):
             path = _below_root(path, root)
-        answer = None
-        if path.startswith(PREFIX):
-            client, method, agent = scope.get("client"), scope["method"], _user_agent(scope["headers"])
-            address = client[0] if client else ""
-            if self._responder.waits:
-                answer = await self._responder.respond_async(method, path, address=address, agent=agent)
-            else:
-                answer = self._responder.respond(method, path, address=address, agent=agent)
+        client, method, agent = scope.get("client"), scope["method"], _user_agent(scope["headers"])
+        address = client[0] if client else ""
+        if self._responder.waits:
+            answer = await self._responder.respond_async(method, path, address=address, agent=agent)
+        else:
+            answer = self._responder.respond(method, path, address=address, agent=agent)
         if answer is None:
             await self.app(scope, receive, send)
             return

@@ -67,10 +67,7 @@ class Responder:
         self._lookup = Lookup(self._source)
         self._on_unknown = on_unknown
         # What isinstance(..., FetchLog) looks for, without the 2 ms that importing FetchLog costs every web worker.
-        self._fetch_log = cast("FetchLog", self._source) if hasattr(self._source, "log_fetch") else None
-        self._fetch_log_failed = False
-        self._handed_over: dict[str, int] = {}
-        self._handed_over_until = float("-inf")
+        self._fetches = _Fetches(self._source, self._lookup) if hasattr(self._source, "log_fetch") else None
 
     def respond(self, method: str, path: str, *, address: str = "", agent: str = "") -> Answer | None:
         """
@@ -108,37 +105,47 @@ class Responder:
         if logger.isEnabledFor(logging.INFO):
             # %r: the User-Agent is the client's own text, and must not draw lines of its own into a log.
             logger.info("answered challenge %s for %s (%.200r)", token, _shown(address), agent)
-        if self._fetch_log is not None:
-            self._log_fetch(self._fetch_log, token, address, agent[:AGENT_KEPT])
+        if self._fetches is not None:
+            self._fetches.log(token, address, agent)
         return challenge.found(method, outcome)
 
-    def _log_fetch(self, log: FetchLog, token: str, address: str, agent: str) -> None:
+
+class _Fetches:
+    """Hands fetches over to a store that logs them; behind the answer, where that may wait."""
+
+    def __init__(self, source: ChallengeSource, lookup: Lookup) -> None:
         from acme_middleware.stores.base import FETCHES_KEPT, Fetch
 
+        self._log, self._lookup, self._make, self._most = cast("FetchLog", source), lookup, Fetch, FETCHES_KEPT
+        self._failed = False
+        self._handed_over: dict[str, int] = {}
+        self._until = float("-inf")
+
+    def log(self, token: str, address: str, agent: str) -> None:
         # The store keeps the first ones only. Who fetches one token on and on shall not make it look for that each time.
         now = time.monotonic()
-        if now >= self._handed_over_until:
-            self._handed_over, self._handed_over_until = {}, now + HANDED_OVER_AGAIN
+        if now >= self._until:
+            self._handed_over, self._until = {}, now + HANDED_OVER_AGAIN
         count = self._handed_over.get(token, 0)
-        if count >= FETCHES_KEPT:
+        if count >= self._most:
             return
         self._handed_over[token] = count + 1
-        fetch = Fetch(time.time(), address, agent)
+        fetch = self._make(time.time(), address, agent[:AGENT_KEPT])
 
         def write() -> None:
             try:
-                log.log_fetch(token, fetch)
+                self._log.log_fetch(token, fetch)
             except Exception as error:  # noqa: BLE001  a log of fetches is a help for people: the answer goes out without it
-                self._report_fetch_log(f"{type(error).__name__}: {error}")
+                self._report(f"{type(error).__name__}: {error}")
 
-        if not self._source.blocking:
+        if not self._lookup.source.blocking:
             write()
         elif not self._lookup.later(write):
-            self._report_fetch_log("too many wait to be written")
+            self._report("too many wait to be written")
 
-    def _report_fetch_log(self, reason: str) -> None:
-        if not self._fetch_log_failed:
-            self._fetch_log_failed = True
+    def _report(self, reason: str) -> None:
+        if not self._failed:
+            self._failed = True
             logger.warning("fetches of challenges are not recorded (said once): %s", reason)
 
 

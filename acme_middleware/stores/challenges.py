@@ -69,7 +69,7 @@ class WebrootChallengeStore:
         self._folder = os.path.join(self._root, *PREFIX.strip("/").split("/"))
         self._prefix = self._folder + os.sep
         self._expiry_prefix = self._prefix + EXPIRY
-        self._read: dict[str, tuple[tuple[int, int, int], str]] = {}
+        self._read: dict[str, tuple[int, float, int, str]] = {}
 
     def __repr__(self) -> str:
         return f"WebrootChallengeStore({self._root!r})"
@@ -90,8 +90,9 @@ class WebrootChallengeStore:
             except OSError:
                 self._read.pop(token, None)
             else:
-                if (seen.st_ino, seen.st_mtime_ns, seen.st_ctime_ns) == read[0] and seen.st_mtime > time.time():
-                    return read[1]
+                ino, mtime, ctime, answer = read
+                if seen.st_ctime_ns == ctime and seen.st_ino == ino and seen.st_mtime == mtime > time.time():
+                    return answer
         return self._look(token)
 
     def _look(self, token: str) -> str | None:
@@ -122,7 +123,7 @@ class WebrootChallengeStore:
         if ours:
             if len(self._read) >= READ_KEPT:
                 self._read.clear()
-            self._read[token] = (found.st_ino, found.st_mtime_ns, found.st_ctime_ns), answer
+            self._read[token] = found.st_ino, found.st_mtime, found.st_ctime_ns, answer
         return answer
 
     def present(self, token: str, key_authorization: str, *, ttl: float) -> None:

@@ -212,10 +212,8 @@ class DjangoChallengeStore(_Database):
             with self._use() as alias:  # what a transaction has written is seen inside of it only
                 return self._look_up(connections[alias], token)
         try:
-            # Past Django's cursor, which takes longer than SQLite does.
-            with self._reads.like(connection) as ours:
-                sql, parameters = self._statement(ours, placeholder="?")
-                row = ours.connection.execute(sql, _filled(parameters, token)).fetchone()
+            sql, parameters = self._statement(connection, placeholder="?")
+            row = self._reads.first_row(connection, sql, _filled(parameters, token))
         except Error as error:
             raise translated(error, connection) from error
         return row[0] if row else None
