@@ -21,6 +21,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 # OpenSSL writes the curve before an EC key, in a block of its own.
 KEY_BLOCK = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.{1,100000}?-----END \1-----", re.DOTALL)
 LONGEST_CHAIN = 20
+SHORTEST_KEY = 1024
 LONGEST_KEY = 16_384
 CURVES: Mapping[str, type[ec.EllipticCurve]] = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
 
@@ -56,7 +57,8 @@ def jwk(document: Mapping[str, Any], what: str) -> PrivateKey:
             numbers = ec.EllipticCurvePublicNumbers(_int(document["x"]), _int(document["y"]), CURVES[document["crv"]]())
             return ec.EllipticCurvePrivateNumbers(_int(document["d"]), numbers).private_key()
         n, e, d = (_int(document[name]) for name in ("n", "e", "d"))
-        if n.bit_length() > LONGEST_KEY:
+        # Numbers that are no key's would keep older libraries busy for ever, looking for its prime factors.
+        if not (SHORTEST_KEY <= n.bit_length() <= LONGEST_KEY and 2 < e < n and 2 < d < n and pow(pow(2, e, n), d, n) == 2):
             raise ValueError
         # All the rest follows from the prime factors.
         p, q = (_int(document[name]) for name in ("p", "q")) if "p" in document else rsa.rsa_recover_prime_factors(n, e, d)

@@ -233,6 +233,7 @@ def test_damaged_account_leaves_the_certificates(tmp_path: Path) -> None:
         "[]",
         "{}",
         '{"kty": "RSA", "n": "AQ", "e": "AQ", "d": "AQ"}',
+        json.dumps({"kty": "RSA", "n": "_" * 342, "e": "AQAB", "d": "-" * 340}),
         '{"kty":"EC","crv":"P-256"}',
         "[" * 100_000,
     ):
