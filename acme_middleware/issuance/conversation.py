@@ -46,12 +46,19 @@ class Conversation:
         try:
             per_second = authority.limits and authority.limits.requests_per_second
             self.network = Network(ca_bundle=ca_bundle, pace=pace.shared(authority.id, per_second) if per_second else None)
-            self.directory = acme_directory.fetch(self.network, authority.directory)
+            try:
+                self.directory = acme_directory.fetch(self.network, authority.directory)
+                self._check_clock()
+            except BaseException:
+                self.close()
+                raise
         except (CAUnreachable, ConfigurationError) as error:
             if not authority.when_down:
                 raise
             url = authority.directory
             raise CAUnreachable(f"{authority.title} does not answer at {url}", hint=authority.when_down, url=url) from error
+
+    def _check_clock(self) -> None:
         ahead = self.directory.clock_ahead
         if ahead is not None and abs(ahead) > CLOCK_LIMIT:
             raise ClockOff(

@@ -43,18 +43,21 @@ def dry_run(issuer: Issuer, names: Sequence[str], *, name: str | None = None, dr
     except ConfigurationError:
         done.append(f"no order: {issuer.authority.title} has no staging twin")
         return done
+    from acme_middleware.issuance.conversation import Conversations
     from acme_middleware.issuance.ordering import Ordering
 
-    Ordering(
-        staging,
-        replace(issuer.options, ca=staging.id),
-        # An account, an order and a key of their own, which nobody sees and which are gone with this process.
-        MemoryStore(),
-        issuer.challenges,
-        lineage=lineage,
-        emit=issuer.emit,
-        still_ours=lambda: None,
-    ).obtain(wanted, profile, None)
+    with Conversations() as conversations:
+        Ordering(
+            staging,
+            replace(issuer.options, ca=staging.id),
+            # An account, an order and a key of their own, which nobody sees and which are gone with this process.
+            MemoryStore(),
+            issuer.challenges,
+            lineage=lineage,
+            emit=issuer.emit,
+            still_ours=lambda: None,
+            conversation=conversations.open(staging, issuer.options.ca_bundle),
+        ).obtain(wanted, profile, None)
     done.append(f"an order at {staging.title}, up to the certificate")
     return done
 

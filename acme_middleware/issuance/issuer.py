@@ -181,38 +181,41 @@ class Issuer:
         reason: str,
         attempt: Attempt,
     ) -> Outcome:
+        from acme_middleware.issuance.conversation import Conversations
         from acme_middleware.issuance.ordering import Ordering  # brings the ACME client, which "not due" must not pay for
 
-        with attempt.recorded():
-            ordering = Ordering(
-                self.authority,
-                self.options,
-                self.store,
-                self.challenges,
-                lineage=lineage,
-                emit=self.emit,
-                still_ours=held.check,
-                conversation=self.conversations.open(self.authority, self.options.ca_bundle) if self.conversations else None,
-                attempt=attempt,
+        with ExitStack() as stack:
+            conversations = self.conversations or stack.enter_context(Conversations())
+            with attempt.recorded():
+                ordering = Ordering(
+                    self.authority,
+                    self.options,
+                    self.store,
+                    self.challenges,
+                    lineage=lineage,
+                    emit=self.emit,
+                    still_ours=held.check,
+                    conversation=conversations.open(self.authority, self.options.ca_bundle),
+                    attempt=attempt,
+                )
+                made = ordering.obtain(wanted, profile, previous)
+            held.check()
+            made.write(self.store, certificate_key(lineage), expect=previous.version if previous else Expect.ABSENT)
+            record = self._write_renewal(made)
+            self.store.delete(order_key(lineage))
+            attempt.succeeded(previous)
+            self.emit(
+                events.Issued(
+                    name=lineage,
+                    names=record.names,
+                    ca=self.authority.title,
+                    serial=record.serial,
+                    not_after=record.not_after,
+                    renewal=previous is not None,
+                )
             )
-            made = ordering.obtain(wanted, profile, previous)
-        held.check()
-        made.write(self.store, certificate_key(lineage), expect=previous.version if previous else Expect.ABSENT)
-        record = self._write_renewal(made)
-        self.store.delete(order_key(lineage))
-        attempt.succeeded(previous)
-        self.emit(
-            events.Issued(
-                name=lineage,
-                names=record.names,
-                ca=self.authority.title,
-                serial=record.serial,
-                not_after=record.not_after,
-                renewal=previous is not None,
-            )
-        )
-        published = self._publish(lineage)
-        record = advice.keep(self.store, record, ordering.renewal_window(record))
+            published = self._publish(lineage)
+            record = advice.keep(self.store, record, ordering.renewal_window(record))
         return Outcome(Action.RENEWED if previous else Action.ISSUED, record, published, reason)
 
     def _due(self, wanted: Sequence[Identifier], record: RenewalRecord | None) -> str | None:

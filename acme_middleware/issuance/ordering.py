@@ -66,7 +66,7 @@ class Ordering:
     Args:
         lineage: The certificate's name.
         still_ours: Raises LeaseLost when another process has taken over; called before each step that cannot be undone.
-        conversation: One with this CA that is under way in this thread; by default one begins.
+        conversation: One with this CA, in this thread.
         attempt: Counts what is asked of the CA; None: nothing is counted.
 
     Raises:
@@ -85,14 +85,14 @@ class Ordering:
         lineage: str,
         emit: events.Listener,
         still_ours: Callable[[], None],
-        conversation: Conversation | None = None,
+        conversation: Conversation,
         attempt: Attempt | None = None,
     ) -> None:
         self.authority, self.options, self.store, self.challenges = authority, options, store, challenges
         self.lineage, self.emit, self.still_ours = lineage, emit, still_ours
         self.attempt = attempt
-        self.conversation = conversation or Conversation(authority, options.ca_bundle)
-        self.network, self.directory = self.conversation.network, self.conversation.directory
+        self.conversation = conversation
+        self.network, self.directory = conversation.network, conversation.directory
 
     def obtain(self, wanted: Sequence[Identifier], profile: str, previous: CertificateRecord | None) -> CertificateRecord:
         """

@@ -183,7 +183,10 @@ def test_killed_at_any_moment_the_account_works(site: Site) -> None:
             time.sleep(0.002)
         time.sleep(span * (number + moments.random()) / KILLS)
         process.kill()
-        killed += finish(process).code == -9
+        if finish(process).code == -9:
+            killed += 1
+        else:
+            span *= 0.8  # the machine has less to do than when it was measured
         works(site)
         ended = at_site(site, "account", "show", "--json")
         assert ended.code == 0, ended.text
