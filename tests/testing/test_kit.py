@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from acme_middleware import clock
-from acme_middleware.errors import CARefused
+from acme_middleware.errors import CARefused, NotYet
 from acme_middleware.issuance.issuer import Action, Outcome
 from acme_middleware.local_ca import LocalCA
 from acme_middleware.testing.clock import Clock
@@ -50,11 +50,14 @@ def test_expired_is_renewed_at_once(acme_issue: Issue, acme_clock: Clock) -> Non
 
 
 @pytest.mark.usefixtures("app")
-def test_fault_is_met_and_the_next_run_is_well(acme_ca: LocalCA, acme_issue: Issue) -> None:
+def test_fault_is_met_and_the_next_run_in_time_is_well(acme_ca: LocalCA, acme_issue: Issue, acme_clock: Clock) -> None:
     acme_ca.fault("rate-limited", retry_after=3600)
     with pytest.raises(CARefused) as refused:
         acme_issue("example.com")
     assert refused.value.retry_after == 3600
+    with pytest.raises(NotYet):
+        acme_issue("example.com")
+    acme_clock.travel(hours=1.2)  # the CA's hour, and what is added so that not all come back at once
     assert acme_issue("example.com").action is Action.ISSUED
 
 
