@@ -111,10 +111,11 @@ def test_faults_delay_renewals_and_lapse_nothing(lives: Lives) -> None:
         (name, number) for name, renewals in life.renewals.items() for number, one in enumerate(renewals) if not one.in_window
     }
     assert outside <= troubled
-    # "Already replaced" and a 500 are answered by an order that replaces nothing; every other one is taken as a replacement.
+    # "Already replaced" and a 500 are answered by an order that replaces nothing, and so is the order after one that was given
+    # up for its CSR, which the CA counts as the replacement; every other one is taken as a replacement.
     unreplaced = [one for renewals in life.renewals.values() for one in renewals if not one.order.replaces]
     refused = [warning for warning in life.warnings() if "as a replacement" in warning]
-    assert len(unreplaced) == len(refused) <= 4
+    assert len(unreplaced) == len(refused) <= 6, refused
 
 
 @pytest.mark.parametrize("age", [2.0, 2.7])
