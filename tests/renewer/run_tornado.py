@@ -32,6 +32,8 @@ async def serve(listener):
     if "AUTORELOAD" in os.environ:
         autoreload.watch(os.environ["AUTORELOAD"])
         autoreload.start(100)
+        # It has seen how old the files are when it has looked once.
+        asyncio.get_running_loop().call_later(0.3, logging.info, "watches")
     with renewal:
         await stop.wait()
     logging.info("stopped")

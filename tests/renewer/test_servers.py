@@ -196,6 +196,7 @@ def test_under_tornados_autoreload_it_goes_on_in_the_program_that_takes_the_plac
         def again() -> bool:
             return re.findall(r"process (\d+) leads", server.log()) == [str(leader)] * 2
 
+        wait_until(lambda: "watches" in server.log(), "the server watches its files")
         os.utime(watched, (1, 1))
         # The process is the same, so that nobody can see that the leader is gone: it must have given the lease back.
         assert seconds(lambda: wait_until(again, "the new program leads")) < TTL
