@@ -20,7 +20,7 @@ from pebble_server import Pebble
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
-PACKAGES = "acme-tiny certbot curl faketime git lego nginx openssl wrk"
+PACKAGES = "acme-tiny certbot curl faketime git haproxy lego nginx openssl redis-server wrk iproute2 mariadb-server postgresql"
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -178,7 +178,7 @@ def test_the_lowest_versions_are_the_bounds_of_pyproject() -> None:
     lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
     lowest = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     assert {name: as_release(version) for name, version in lowest.items()} == {
-        name: as_release(version) for name, version in (requirement.split(">=") for requirement in wanted)
+        name.partition("[")[0]: as_release(version) for name, version in (requirement.split(">=") for requirement in wanted)
     }
 
 
