@@ -85,7 +85,7 @@ def test_a_wrong_thumbprint_is_refused_at_construction(thumbprint):
 @pytest.mark.parametrize(
     ("where", "message", "hint"),
     [
-        pytest.param("redis://user:secret@cache/0", "no store for redis:", "the known schemes are", id="an unknown scheme"),
+        pytest.param("mongodb://user:secret@cache/0", "no store for mongodb:", "the known schemes are", id="an unknown scheme"),
         pytest.param("mailto:x", "no store for mailto:", "file:, memory:", id="the known schemes are listed"),
         pytest.param("/var/lib/acme", "is a path, not a URL", "write file:/var/lib/acme", id="a path in a string"),
         pytest.param("./state", "is a path, not a URL", "write file:./state", id="a relative path"),

@@ -27,8 +27,9 @@ def open_store(where: str | Path | Store) -> Store:
     Open a state store.
 
     Args:
-        where: ``file:///var/lib/acme-middleware`` (or ``file:relative``, or a Path), ``memory:`` (one per process), or
-            ``django:`` (with an alias of DATABASES: ``django:other``); or a store, which is returned as it is.
+        where: ``file:///var/lib/acme-middleware`` (or ``file:relative``, or a Path), ``memory:`` (one per process),
+            ``django:`` (with an alias of DATABASES: ``django:other``), ``redis://user:password@host/0`` (``rediss://`` with
+            TLS, ``valkey://``); or a store, which is returned as it is.
 
     Raises:
         StoreMisconfigured: The scheme is unknown, what follows it is wrong, or its driver is missing.
@@ -116,13 +117,32 @@ def _django_challenges(url: str) -> Any:
     return _django("DjangoChallengeStore", url)
 
 
-_STORES: dict[str, Callable[[str], Any]] = {"file": _file_store, "memory": _memory_store, "django": _django_store}
+def _redis_store(url: str) -> Any:
+    from acme_middleware.stores.redis import RedisStore
+
+    return RedisStore(url)
+
+
+def _redis_challenges(url: str) -> Any:
+    from acme_middleware.stores.redis import RedisChallengeStore
+
+    return RedisChallengeStore(url)
+
+
+_REDIS = ("redis", "rediss", "redis+socket", "valkey", "valkeys", "valkey+socket")
+_STORES: dict[str, Callable[[str], Any]] = {
+    "file": _file_store,
+    "memory": _memory_store,
+    "django": _django_store,
+    **dict.fromkeys(_REDIS, _redis_store),
+}
 _CHALLENGE_STORES: dict[str, Callable[[str], Any]] = {
     "file": _file_challenges,
     "webroot": _webroot_challenges,
     "thumbprint": _thumbprint_challenges,
     "memory": _memory_challenges,
     "django": _django_challenges,
+    **dict.fromkeys(_REDIS, _redis_challenges),
 }
 
 
