@@ -70,6 +70,14 @@ class StoreMisconfigured(AcmeMiddlewareError):
     exit_code = EXIT_USAGE
 
 
+class RecordSealed(StoreMisconfigured):
+    """
+    A private record is encrypted, and none of ENCRYPTION_KEYS opens it, or it was changed since. ``record`` names it.
+
+    It is there: nothing is issued in its place.
+    """
+
+
 class StoreUnavailable(AcmeMiddlewareError):
     """A store does not answer now and may later: its server is down, slow, locked or full."""
 

@@ -15,89 +15,23 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from acme_middleware import declared
+from acme_middleware import declared, encryption_keys
+from acme_middleware import option_kinds as kinds
 from acme_middleware.declared import Declared
+from acme_middleware.encryption_keys import EncryptionKeys
 from acme_middleware.errors import ConfigurationError
 
 PREFIX = "ACME_"
 CONFIG_FILE = "/etc/acme-middleware.toml"
 
-TRUE, FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off"}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, (str, os.PathLike)):
-        return os.fspath(value)
-    raise ValueError(f"takes text, not {type(value).__name__}")
-
-
-def _boolean(value: Any) -> bool:
-    word = str(value).lower()
-    if word in TRUE | FALSE:
-        return word in TRUE
-    raise ValueError("takes one of 1, true, yes, on, 0, false, no, off")
-
-
-def _path(value: Any) -> Path:
-    return Path(_text(value)).expanduser()
-
-
-def _seconds(value: Any) -> float:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise ValueError("takes a number of seconds, 0 or more")
-    return seconds
-
-
-def _store(value: Any) -> Any:
-    """A URL, or from Python's own settings a folder's Path or an object that is a store already: open_store() takes all."""
-    return value
-
-
-def _list(value: Any) -> str:
-    """Several words, with commas or spaces between them or in a list; kept as text, with commas."""
-    words = value if isinstance(value, list | tuple) else _text(value).replace(",", " ").split()
-    return ",".join(map(_text, words))
-
-
-def _one_of(*choices: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        word = str(value)  # a setting may have the number 404
-        if word not in choices:
-            near = difflib.get_close_matches(word, choices, n=1)
-            raise ValueError(f"takes one of {', '.join(choices)}" + (f"; did you mean {near[0]}?" if near else ""))
-        return word
-
-    parse.choices = choices  # type: ignore[attr-defined]
-    return parse
-
-
-def _host_port(value: Any) -> str:
-    host, _, port = _text(value).rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError("takes HOST:PORT, for example 127.0.0.1:8000")
-    return f"{host}:{port}"
-
-
-def _email(value: Any) -> str:
-    email = _text(value).strip()
-    local, _, domain = email.rpartition("@")
-    if not local or "." not in domain or any(c.isspace() or c == "," for c in email):
-        raise ValueError("takes one email address")
-    return email
-
-
-_key_type = _one_of("ec256", "ec384", "rsa2048", "rsa3072", "rsa4096")
+_key_type = kinds.one_of("ec256", "ec384", "rsa2048", "rsa3072", "rsa4096")
 
 
 def _certificates(value: Any) -> tuple[Declared, ...]:
     return declared.read(value, key_type=_key_type)
 
 
-def _option(doc: str, parse: Callable[[Any], Any] = _text, default: Any = None, **metadata: Any) -> Any:
+def _option(doc: str, parse: Callable[[Any], Any] = kinds.text, default: Any = None, **metadata: Any) -> Any:
     return field(default=default, repr=not metadata.get("secret"), metadata={"doc": doc, "parse": parse, **metadata})
 
 
@@ -110,41 +44,46 @@ class Options:
     """
 
     store: Any = _option(
-        "Where accounts, certificates and leases are kept: a URL such as file:///var/lib/acme-middleware or django:", _store
+        "Where accounts, certificates and leases are kept: a URL such as file:///var/lib/acme-middleware or django:",
+        kinds.store,
     )
-    challenge_store: Any = _option("Where the tokens that the CA fetches are kept; by default the same place as STORE", _store)
+    challenge_store: Any = _option(
+        "Where the tokens that the CA fetches are kept; by default the same place as STORE", kinds.store
+    )
     ca: str = _option(
         "The certificate authority: a name (see the table of CAs) or a directory URL; of several, the next is used where one "
         "has failed three times in a row",
-        _list,
+        kinds.words,
         default="letsencrypt",
     )
-    ca_bundle: Path | None = _option("A PEM file of roots to trust for the CA's own HTTPS, for a private CA", _path)
-    agree_tos: bool = _option("Agree to the CA's terms of service", _boolean, default=False)
-    email: str | None = _option("The account's contact address, sent to the CA", _email)
+    ca_bundle: Path | None = _option("A PEM file of roots to trust for the CA's own HTTPS, for a private CA", kinds.path)
+    agree_tos: bool = _option("Agree to the CA's terms of service", kinds.boolean, default=False)
+    email: str | None = _option("The account's contact address, sent to the CA", kinds.email)
     eab_kid: str | None = _option("External account binding: the key id that the CA gave you")
     eab_hmac_key: str | None = _option(
         "External account binding: the MAC key, base64url; no flag: set it where your other options are, or in a file",
         secret=True,
     )
     key_type: str = _option("The kind of key a certificate gets", _key_type, default="ec256")
-    reuse_key: bool = _option("Keep the certificate's key when renewing", _boolean, default=False)
+    reuse_key: bool = _option("Keep the certificate's key when renewing", kinds.boolean, default=False)
     profile: str | None = _option("The CA's certificate profile to ask for, where the CA has it")
-    require_profile: bool = _option("Refuse to issue where the CA does not have PROFILE", _boolean, default=False)
+    require_profile: bool = _option("Refuse to issue where the CA does not have PROFILE", kinds.boolean, default=False)
     preferred_chain: str | None = _option("Choose the chain whose topmost issuer has this common name, where the CA offers it")
     self_check: str | None = _option(
         "Fetch each token through its public name before the CA does: `require` an answer, `warn` without one (the default), "
         "or `skip` (the default with the local CA)",
-        _one_of("require", "warn", "skip"),
+        kinds.one_of("require", "warn", "skip"),
     )
     self_check_via: str | None = _option(
-        "HOST:PORT to connect to for the self-check, instead of the name's own addresses", _host_port
+        "HOST:PORT to connect to for the self-check, instead of the name's own addresses", kinds.host_port
     )
     on_unknown: str = _option(
-        "A request for a token that is not ours: `pass` it to the app, or answer `404`", _one_of("pass", "404"), default="pass"
+        "A request for a token that is not ours: `pass` it to the app, or answer `404`",
+        kinds.one_of("pass", "404"),
+        default="pass",
     )
     publish_dir: Path | None = _option(
-        "Where certificates are written as files: PUBLISH_DIR/<name>/current/fullchain.pem", _path
+        "Where certificates are written as files: PUBLISH_DIR/<name>/current/fullchain.pem", kinds.path
     )
     owner: str | None = _option("The user that published files belong to, by name or number")
     group: str | None = _option("The group that published files belong to, by name or number; it may read the keys")
@@ -155,7 +94,15 @@ class Options:
         default=(),
         flag=False,
     )
-    wait: float = _option("Seconds to wait for another process that is issuing the same certificate", _seconds, default=120.0)
+    wait: float = _option(
+        "Seconds to wait for another process that is issuing the same certificate", kinds.seconds, default=120.0
+    )
+    encryption_keys: EncryptionKeys | None = _option(
+        "Keys that account, order and certificate records are encrypted with in the store: 32 bytes each in base64url; the "
+        "first one encrypts, all decrypt; no flag: set it where your other options are, or in a file",
+        encryption_keys.read,
+        secret=True,
+    )
 
 
 def table() -> Iterator[Field[Any]]:
@@ -283,8 +230,11 @@ def from_file(path: Path) -> dict[str, Any]:
 
 def _read_secret(name: str, path: Any) -> str:
     try:
-        return Path(path).read_text().strip()
+        secret = Path(path).read_text().strip()
     except OSError as error:
         raise ConfigurationError(f"cannot read the file that {name} names: {path}: {error.strerror}", option=name) from error
     except UnicodeDecodeError:  # whose text would quote the secret
         raise ConfigurationError(f"the file that {name} names is no text: {path}", option=name) from None
+    if not secret:  # which would count as not set, and keys would be kept as they are where they were to be encrypted
+        raise ConfigurationError(f"the file that {name} names is empty: {path}", option=name)
+    return secret

@@ -59,6 +59,7 @@ _DEFAULTS = {
     "publish_dir": "the folder `live` in the store, where that is a folder",
     "self_check": "`warn`; with the local CA `skip`",
 }
+_FORMS = {"encryption_keys": "one or several, with commas or spaces between them; in Python also a list, or a callable"}
 _KINDS = {
     bool: "yes or no: `true`, `false`",
     float: "a number",
@@ -95,6 +96,8 @@ def _row(option: Field[Any]) -> str:
 
 
 def _takes(option: Field[Any]) -> str:
+    if option.name in _FORMS:
+        return _FORMS[option.name]
     choices = getattr(option.metadata["parse"], "choices", None)
     if choices:
         return ", ".join(f"`{choice}`" for choice in choices)

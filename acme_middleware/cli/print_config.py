@@ -13,6 +13,7 @@ from acme_middleware.cli import flags, timers
 from acme_middleware.cli.renew import OF_THE_PLACE
 from acme_middleware.cli.report import print_json, reported
 from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError
+from acme_middleware.issuance.lineages import open_state
 from acme_middleware.issuance.records import RenewalRecord, renewal_key
 from acme_middleware.options import Options
 from acme_middleware.renewer import interval
@@ -115,7 +116,7 @@ def _lifetimes(options: Options) -> list[timedelta]:
     """Of the certificates there are; a store that cannot be read now is no reason to print nothing."""
     found = []
     try:
-        for key, record in open_store(options.store).scan(renewal_key("")):
+        for key, record in open_state(options, writable=None).scan(renewal_key("")):
             try:
                 known = RenewalRecord.decode(key, record.value, record.version)
             except AcmeMiddlewareError:

@@ -12,12 +12,10 @@ import click
 from acme_middleware import authorities, clock
 from acme_middleware.cli import flags
 from acme_middleware.cli.report import plain, print_json, print_table, reported
-from acme_middleware.errors import ConfigurationError
-from acme_middleware.issuance import ledger, plan, sweeps
+from acme_middleware.issuance import ledger, lineages, plan, sweeps
 from acme_middleware.issuance.ledger import when
 from acme_middleware.issuance.standing import Standing, in_words, standing, warnings
 from acme_middleware.issuance.sweeps import SweepRecord
-from acme_middleware.stores import open_store
 
 EXIT_ATTENTION = 3
 HEADINGS = ("NAME", "STATE", "VALID UNTIL", "RENEWS ABOUT", "CA")
@@ -52,10 +50,7 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
     damaged, or was never there and fails; 2 and 75 as for issue.
     """
     options = flags.load(given, config)
-    if options.store is None:
-        raise ConfigurationError("no store is set", hint="pass --store or set ACME_STORE", option="store")
-    store, now = open_store(options.store), clock.now()
-    store.check(writable=False)
+    store, now = lineages.open_state(options), clock.now()
     trusted = authorities.find_all(options.ca)[0].trusted
     failures = ledger.read_all(store)
     items = plan.items(options, store)

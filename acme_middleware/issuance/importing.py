@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from acme_middleware import authorities
 from acme_middleware.authorities import Authority
-from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, StoreMisconfigured, StoreUnavailable
+from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, RecordSealed, StoreMisconfigured, StoreUnavailable
 from acme_middleware.foreign import Account, Found, Lineage
 from acme_middleware.issuance import names as identifier_names
 from acme_middleware.issuance.failover import account_of, suited
@@ -142,6 +142,8 @@ def _there(store: Store, made: CertificateRecord, step: Step, *, force: bool) ->
     """What to say where the store has that name already, None where the certificate is to be saved."""
     try:
         there = CertificateRecord.read(store, certificate_key(made.name))
+    except RecordSealed:
+        raise
     except StoreMisconfigured:
         return None if force else step._replace(action="kept", reason="the store's own is damaged; --force replaces it")
     if there is None:

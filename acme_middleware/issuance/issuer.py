@@ -17,6 +17,7 @@ from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, Leas
 from acme_middleware.issuance import advice, failover, renewal
 from acme_middleware.issuance import names as identifier_names
 from acme_middleware.issuance.attempt import Attempt
+from acme_middleware.issuance.lineages import open_state
 from acme_middleware.issuance.published import publish_dir
 from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, order_key, renewal_key
 from acme_middleware.issuance.sweeps import closes_before
@@ -24,7 +25,7 @@ from acme_middleware.issuance.trying_out import try_out
 from acme_middleware.lease import Lease, lease
 from acme_middleware.options import Options
 from acme_middleware.protocol.identifier import Identifier
-from acme_middleware.stores import open_challenges, open_store
+from acme_middleware.stores import open_challenges
 from acme_middleware.stores.base import ChallengeSource, Expect, Store
 
 if TYPE_CHECKING:  # it brings the ACME client
@@ -72,17 +73,11 @@ class Issuer:
     def __init__(
         self, options: Options, *, listener: events.Listener = events.log, conversations: Conversations | None = None
     ) -> None:
-        if options.store is None:
-            raise ConfigurationError(
-                "no store is set",
-                hint="set ACME_STORE or pass --store, for example file:///var/lib/acme-middleware",
-                option="store",
-            )
+        self.store: Store = open_state(options, writable=None)
         self.emit, self.conversations = listener, conversations
         self.given = options
         self.authorities: Sequence[Authority] = authorities.find_all(options.ca)
         self._ask(self.authorities[0])
-        self.store: Store = open_store(options.store)
         self.challenges: ChallengeSource = open_challenges(
             options.store if options.challenge_store is None else options.challenge_store
         )

@@ -12,11 +12,13 @@ from acme_middleware.issuance.records import CertificateRecord, certificate_key,
 from acme_middleware.options import Options
 from acme_middleware.stores import open_store
 from acme_middleware.stores.base import Store, key
+from acme_middleware.stores.sealed import SealedStore
 
 
-def open_state(options: Options, *, writable: bool | None = False) -> Store:
+def open_state(options: Options, *, writable: bool | None = False) -> SealedStore:
     """
-    Open the store of accounts and certificates, and try that it answers.
+    Open the store of accounts and certificates, and try that it answers. Whatever reads or writes them opens it here: what
+    is private is sealed where ENCRYPTION_KEYS are set, and a sealed record is refused where they are not.
 
     Args:
         writable: Try that it can be written to as well, and make what it needs; None: try nothing, it may not be there yet.
@@ -31,7 +33,7 @@ def open_state(options: Options, *, writable: bool | None = False) -> Store:
             hint="set ACME_STORE or pass --store, for example file:///var/lib/acme-middleware",
             option="store",
         )
-    store = open_store(options.store)
+    store = SealedStore(open_store(options.store), options.encryption_keys or ())
     if writable is not None:
         store.check(writable=writable)
     return store

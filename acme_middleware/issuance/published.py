@@ -11,6 +11,7 @@ from acme_middleware.deploy.publish import directory_name
 from acme_middleware.issuance.records import RenewalRecord
 from acme_middleware.options import Options
 from acme_middleware.stores.base import Store
+from acme_middleware.stores.sealed import SealedStore
 
 BEGIN, END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 MOST_BYTES = 100_000
@@ -22,6 +23,7 @@ def publish_dir(options: Options, store: Store) -> Path | None:
 
     if options.publish_dir is not None:
         return options.publish_dir
+    store = store.inner if isinstance(store, SealedStore) else store
     return Path(store.path) / "live" if isinstance(store, DirectoryStore) else None
 
 

@@ -6,12 +6,12 @@ import logging
 from collections.abc import Sequence
 
 from acme_middleware import events
-from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, StoreMisconfigured
+from acme_middleware.errors import AcmeMiddlewareError, StoreMisconfigured
 from acme_middleware.issuance import plan
+from acme_middleware.issuance.lineages import open_state
 from acme_middleware.issuance.plan import Item
 from acme_middleware.issuance.results import Result
 from acme_middleware.options import Options
-from acme_middleware.stores import open_store
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +30,7 @@ def rehearse(options: Options, names: Sequence[str] = (), *, listener: events.Li
         ConfigurationError, NoSuchCertificate, StoreUnavailable, StoreMisconfigured: as
             :func:`acme_middleware.issuance.sweep.sweep`.
     """
-    if options.store is None:
-        raise ConfigurationError("no store is set", hint="set ACME_STORE or pass --store", option="store")
-    store = open_store(options.store)
+    store = open_state(options, writable=None)
     found = plan.chosen(plan.items(options, store), names)
     if not found:
         store.check(writable=False)

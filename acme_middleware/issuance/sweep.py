@@ -29,13 +29,13 @@ from acme_middleware.errors import (
 from acme_middleware.issuance import ledger, plan, renewal
 from acme_middleware.issuance.crew import Crew
 from acme_middleware.issuance.ledger import LedgerRecord
+from acme_middleware.issuance.lineages import open_state
 from acme_middleware.issuance.plan import Item
 from acme_middleware.issuance.published import is_published, publish_dir
 from acme_middleware.issuance.records import RenewalRecord
 from acme_middleware.issuance.results import Result, exit_code
 from acme_middleware.issuance.sweeps import SweepRecord, closes_before, last_of, next_look, previous_to, sweep_key
 from acme_middleware.options import Options
-from acme_middleware.stores import open_store
 
 if TYPE_CHECKING:  # they bring the ACME client, which a sweep without work does not need
     from acme_middleware.issuance.advice import Advice
@@ -89,12 +89,10 @@ def sweep(
 
 class _Sweep:
     def __init__(self, options: Options, *, jobs: int, force: bool, listener: events.Listener, stop: threading.Event) -> None:
-        if options.store is None:
-            raise ConfigurationError("no store is set", hint="set ACME_STORE or pass --store", option="store")
         if jobs < 1:
             raise ConfigurationError(f"{jobs} jobs can do nothing", hint="--jobs takes 1 or more")
         self.options, self.jobs, self.force, self.stop = options, jobs, force, stop
-        self.store = open_store(options.store)
+        self.store = open_state(options, writable=None)
         self.root = publish_dir(options, self.store)
         self.trusted = authorities.find_all(options.ca)[0].trusted
         self.by_hand = False
