@@ -52,6 +52,12 @@ class NameRefused(AcmeMiddlewareError):
     exit_code = EXIT_USAGE
 
 
+class NotAllowed(AcmeMiddlewareError):
+    """The app's own rule does not allow a certificate for ``name``; nothing was asked of the CA."""
+
+    exit_code = EXIT_USAGE
+
+
 class TermsNotAgreed(AcmeMiddlewareError):
     """The CA's terms of service must be agreed to first. ``url`` is where they are."""
 
@@ -116,7 +122,7 @@ class CAUnreachable(AcmeMiddlewareError):
 
 class NotYet(AcmeMiddlewareError):
     """
-    Nothing was asked of the CA, because it is too early: after failures there is a pause, and CAs have limits.
+    No order was placed, because it is too early: after failures there is a pause, CAs have limits, and an app may have its own.
 
     ``name`` is the certificate's name, ``allowed_at`` the time from which on it may be tried.
     """

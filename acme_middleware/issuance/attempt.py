@@ -18,6 +18,7 @@ from acme_middleware.stores.base import Store
 
 if TYPE_CHECKING:  # only a CA with limits has budgets
     from acme_middleware.issuance.budgets import Budgets
+    from acme_middleware.issuance.gate import Gate
 
 
 class Attempt:
@@ -30,6 +31,7 @@ class Attempt:
         force: Try whatever the ledger says. The CA's own limits stay.
         alone: There is no other CA to go to.
         by_hand: A person is waiting, who may have put right what failed.
+        gate: What the app allows, None where it allows all.
     """
 
     def __init__(
@@ -44,9 +46,10 @@ class Attempt:
         force: bool = False,
         by_hand: bool = False,
         alone: bool = True,
+        gate: Gate | None = None,
     ) -> None:
         self.store, self.authority, self.wanted, self.lineage, self.emit = store, authority, wanted, lineage, emit
-        self.force, self.by_hand, self.alone = force, by_hand, alone
+        self.force, self.by_hand, self.alone, self.gate = force, by_hand, alone, gate
         self.names = [entry.value for entry in wanted]
         self.ledger = Ledger(store, authority.id, account, self.names, lineage, warn=self._warn)
         self.budgets = _budgets(store, authority, account)
@@ -55,15 +58,18 @@ class Attempt:
 
     def refuse(self, record: RenewalRecord | None) -> None:
         """
-        Refuse the try where it comes too early, or where the CA would refuse it.
+        Refuse the try where the app does not allow it, where it comes too early, or where the CA would refuse it.
 
         Args:
             record: The certificate in use.
 
         Raises:
+            NotAllowed: the app does not allow a name.
             NotYet: it says when the try is allowed.
         """
         now = clock.now()
+        if self.gate is not None:
+            self.gate.refuse(self.store, self.lineage, self.wanted, order_waits=self._order_waits())
         if record is not None:
             self._lifetime = record.not_after - record.not_before
             # An order that says what it replaces is outside of all of a CA's limits while the window lasts.
@@ -80,6 +86,8 @@ class Attempt:
         self._exempt = self._exempt and replaces
         if self.budgets is not None and not self._exempt:
             self.budgets.refuse_order(self.lineage, self.wanted)
+        if self.gate is not None:
+            self.gate.take(self.store, self.lineage, self.wanted)
 
     def ordered(self) -> None:
         """Count an order that was placed."""

@@ -55,10 +55,7 @@ class Budget(NamedTuple):
 
     def lately(self, record: BudgetRecord | None, now: datetime) -> list[int]:
         """The times that still count."""
-        if record is None:
-            return []
-        begin, end = (now - self.limit.window).timestamp(), (now + HOSTS_APART).timestamp()
-        return sorted(time for time in record.times if type(time) is int and begin < time <= end)[-self.limit.most :]
+        return counting(record, self.limit.window, now)[-self.limit.most :]
 
     def full_until(self, times: Sequence[int]) -> datetime | None:
         """When there is room again; None where there is room."""
@@ -129,23 +126,13 @@ class Budgets:
             return None
         times, budget = max(counted, key=lambda pair: len(pair[0]))
         return Spent(
-            f"{len(times)} of {budget.limit.most} failed validations this {_span(budget.limit.window)}",
+            f"{len(times)} of {budget.limit.most} failed validations this {span(budget.limit.window)}",
             budget.full_until(times),
         )
 
     def tidy(self, now: datetime) -> None:
         """Drop the records in which nothing counts any more, and those that cannot be understood."""
-        for where, stored in list(self.store.scan(key("budget", *self._place) + "/")):
-            try:
-                record = BudgetRecord.decode(where, stored.value, stored.version)
-                ended = max(record.times, default=0) + record.window <= now.timestamp()
-            except (StoreMisconfigured, TypeError):
-                ended = True
-            if ended:
-                try:
-                    self.store.delete(where, expect=stored.version)
-                except Conflict:  # it has just been counted on
-                    continue
+        tidy(self.store, key("budget", *self._place), now)
 
     def _orders(self) -> Iterator[Budget]:
         if self.limits and self.limits.orders:
@@ -175,13 +162,13 @@ class Budgets:
         now = clock.now()
         full: list[tuple[datetime, Budget]] = []
         for budget in budgets:
-            end = budget.full_until(budget.lately(_decoded(budget.where, self.store.get(budget.where)), now))
+            end = budget.full_until(budget.lately(decoded(budget.where, self.store.get(budget.where)), now))
             if end is not None:
                 full.append((end, budget))
         if full:
             allowed_at, budget = max(full, key=lambda pair: pair[0])
             raise NotYet(
-                f"{self.title} allows {budget.limit.most} {budget.what} in {_span(budget.limit.window, number=True)}, "
+                f"{self.title} allows {budget.limit.most} {budget.what} in {span(budget.limit.window, number=True)}, "
                 f"and {name} has used them up",
                 hint=f"allowed again from {when(allowed_at, up=True)} on; nothing was asked of the CA\n"
                 "while trying things out, --staging has limits of its own",
@@ -195,7 +182,7 @@ class Budgets:
         times: list[int] = []
         for _ in range(TRIES):
             stored = self.store.get(budget.where)
-            times = [*budget.lately(_decoded(budget.where, stored), now), int(now.timestamp())][-budget.limit.most :]
+            times = [*budget.lately(decoded(budget.where, stored), now), int(now.timestamp())][-budget.limit.most :]
             record = BudgetRecord(times=tuple(times), window=int(budget.limit.window.total_seconds()))
             try:
                 record.write(self.store, budget.where, expect=stored.version if stored else Expect.ABSENT)
@@ -223,7 +210,31 @@ def _suffixes() -> PublicSuffixList:
     return PublicSuffixList(accept_unknown=False)
 
 
-def _decoded(where: str, stored: Record | None) -> BudgetRecord | None:
+def counting(record: BudgetRecord | None, window: timedelta, now: datetime) -> list[int]:
+    """The times of a record that still count, the oldest first."""
+    if record is None:
+        return []
+    begin, end = (now - window).timestamp(), (now + HOSTS_APART).timestamp()
+    return sorted(time for time in record.times if type(time) is int and begin < time <= end)
+
+
+def tidy(store: Store, place: str, now: datetime) -> None:
+    """Drop the records below a key in which nothing counts any more, and those that cannot be understood."""
+    for where, stored in list(store.scan(place + "/")):
+        try:
+            record = BudgetRecord.decode(where, stored.value, stored.version)
+            ended = max(record.times, default=0) + record.window <= now.timestamp()
+        except (StoreMisconfigured, TypeError):
+            ended = True
+        if ended:
+            try:
+                store.delete(where, expect=stored.version)
+            except Conflict:  # it has just been counted on
+                continue
+
+
+def decoded(where: str, stored: Record | None) -> BudgetRecord | None:
+    """The record of what a store gave, None for nothing, or for what cannot be understood."""
     try:
         return None if stored is None else BudgetRecord.decode(where, stored.value, stored.version)
     except StoreMisconfigured as error:
@@ -231,7 +242,8 @@ def _decoded(where: str, stored: Record | None) -> BudgetRecord | None:
         return None
 
 
-def _span(window: timedelta, *, number: bool = False) -> str:
+def span(window: timedelta, *, number: bool = False) -> str:
+    """A window in words: "3 hours"; where its number is not asked for, 1 is left out."""
     hours = round(window.total_seconds() / 3600)
     count, unit = (hours // 24, "day") if hours % 24 == 0 else (hours, "hour")
     if number:

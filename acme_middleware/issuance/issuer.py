@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from acme_middleware import authorities, clock, events
 from acme_middleware.authorities import Authority
@@ -20,6 +19,7 @@ from acme_middleware.issuance.attempt import Attempt
 from acme_middleware.issuance.lineages import open_state
 from acme_middleware.issuance.published import publish_dir
 from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, order_key, renewal_key
+from acme_middleware.issuance.results import Action, Outcome
 from acme_middleware.issuance.sweeps import closes_before
 from acme_middleware.issuance.trying_out import try_out
 from acme_middleware.lease import Lease, lease
@@ -30,30 +30,9 @@ from acme_middleware.stores.base import ChallengeSource, Expect, Store
 
 if TYPE_CHECKING:  # it brings the ACME client
     from acme_middleware.issuance.conversation import Conversations
+    from acme_middleware.issuance.gate import Gate
 
-
-class Action(Enum):
-    """What a run came to."""
-
-    ISSUED = "issued"
-    RENEWED = "renewed"
-    NOT_DUE = "not due"
-    BY_ANOTHER = "issued by another process"
-
-
-class Outcome(NamedTuple):
-    """
-    The end of a run that went well.
-
-    Attributes:
-        published: The folder that the certificate's files are current in, None where no PUBLISH_DIR is set.
-        reason: Why it was issued, in a few words; "" where it was not.
-    """
-
-    action: Action
-    record: RenewalRecord
-    published: Path | None
-    reason: str = ""
+__all__ = ["Action", "Issuer", "Outcome"]
 
 
 class Issuer:
@@ -95,6 +74,7 @@ class Issuer:
         drop_names: bool = False,
         by_hand: bool = True,
         next_look: datetime | None = None,
+        gate: Gate | None = None,
     ) -> Outcome:
         """
         See to it that there is a certificate for ``names``, and that its files are the current ones.
@@ -109,9 +89,11 @@ class Issuer:
             drop_names: Agree that names which the certificate has now will not be in the new one.
             by_hand: A person asks: the pause after the first two failures in a row is for programs.
             next_look: When this is called again, where that is known: a window of the CA's that is over by then is used now.
+            gate: What the app allows: names, and how many orders an hour. For this call alone.
 
         Raises:
-            NotYet: it is too early after failures, or the CA's limits are reached; nothing was asked of the CA.
+            NotYet: it is too early after failures, or the CA's limits or the app's are reached; no order was placed.
+            NotAllowed: the app does not allow a name.
             NameRefused, ConfigurationError, TermsNotAgreed, ClockOff, StoreMisconfigured: before anything was ordered.
             ValidationFailed, CARefused, CertificateRejected: the CA, or the check before it, said no.
             LeaseHeld, LeaseLost, CAUnreachable, StoreUnavailable, Conflict: try again later; the next run goes on.
@@ -123,12 +105,21 @@ class Issuer:
             there = copy.copy(self)
             chosen = failover.choose(self.store, self.authorities, self.given, [entry.value for entry in wanted])
             there._ask(chosen, next_look)
-            return there._issue(wanted, lineage, force=force, drop_names=drop_names, by_hand=by_hand)
+            return there._issue(wanted, lineage, force=force, drop_names=drop_names, by_hand=by_hand, gate=gate)
         except AcmeMiddlewareError as error:
             self.emit(events.Failed(name=lineage, error=error))
             raise
 
-    def _issue(self, wanted: Sequence[Identifier], lineage: str, *, force: bool, drop_names: bool, by_hand: bool) -> Outcome:
+    def _issue(
+        self,
+        wanted: Sequence[Identifier],
+        lineage: str,
+        *,
+        force: bool,
+        drop_names: bool,
+        by_hand: bool,
+        gate: Gate | None,
+    ) -> Outcome:
         profile = identifier_names.check_profile(wanted, self.authority, self.options.profile)
         seen = RenewalRecord.read(self.store, renewal_key(lineage))
         self._refuse_loss(wanted, seen, drop_names=drop_names)
@@ -144,6 +135,7 @@ class Issuer:
             force=force,
             by_hand=by_hand,
             alone=len(self.authorities) == 1,
+            gate=gate,
         )
         attempt.refuse(seen)
         self.try_out(lineage)

@@ -1,13 +1,39 @@
-"""What became of the certificates of a sweep."""
+"""What became of a certificate, or of the certificates of a sweep."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from enum import Enum
+from pathlib import Path
 from typing import NamedTuple
 
 from acme_middleware.errors import EXIT_FAILED, EXIT_TRY_LATER, AcmeMiddlewareError
 from acme_middleware.issuance.records import RenewalRecord
+
+
+class Action(Enum):
+    """What a run came to."""
+
+    ISSUED = "issued"
+    RENEWED = "renewed"
+    NOT_DUE = "not due"
+    BY_ANOTHER = "issued by another process"
+
+
+class Outcome(NamedTuple):
+    """
+    The end of a run that went well.
+
+    Attributes:
+        published: The folder that the certificate's files are current in, None where no PUBLISH_DIR is set.
+        reason: Why it was issued, in a few words; "" where it was not.
+    """
+
+    action: Action
+    record: RenewalRecord
+    published: Path | None
+    reason: str = ""
 
 
 class Result(NamedTuple):
