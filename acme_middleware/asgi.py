@@ -46,7 +46,7 @@ class AcmeMiddleware:
 
     def __init__(self, app: App, *, store: str | Path | ChallengeSource, on_unknown: str = "pass") -> None:
         self.app = app
-        self._responder = Responder(store, on_unknown=on_unknown)
+        self._responder = Responder(store, on_unknown=on_unknown, client=_client)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or PREFIX not in (path := scope["path"]):
@@ -54,12 +54,11 @@ class AcmeMiddleware:
             return
         if root := scope.get("root_path"):
             path = _below_root(path, root)
-        client, method, agent = scope.get("client"), scope["method"], _user_agent(scope["headers"])
-        address = client[0] if client else ""
-        if self._responder.waits:
-            answer = await self._responder.respond_async(method, path, address=address, agent=agent)
+        responder = self._responder
+        if responder.waits:
+            answer = await responder.respond_async(scope["method"], path, scope)
         else:
-            answer = self._responder.respond(method, path, address=address, agent=agent)
+            answer = responder.respond(scope["method"], path, scope)
         if answer is None:
             await self.app(scope, receive, send)
             return
@@ -74,8 +73,10 @@ def _below_root(path: str, root: str) -> str:
     return path
 
 
-def _user_agent(headers: Any) -> str:
-    for name, value in headers:
+def _client(scope: Scope) -> tuple[str, str]:
+    address, agent = scope.get("client") or ("",), b""
+    for name, value in scope["headers"]:
         if name == b"user-agent":
-            return str(value, "latin-1")
-    return ""
+            agent = value
+            break
+    return address[0], str(agent, "latin-1")

@@ -58,16 +58,15 @@ class Lookup:
     def __init__(self, source: ChallengeSource) -> None:
         self.source = source
         self._blocking = source.blocking
-        self._brief = bool(getattr(source, "brief", False))
+        brief = getattr(source, "brief", False)
+        self.fetch: Callable[[str], Outcome] = (
+            self._ask if not source.blocking else self._ask_here if brief else self._ask_in_a_thread
+        )
+        """Returns the key authorization, None for an unknown token, or DOWN. Waits; never raises for the source's failures."""
         self._process: _Process | None = None
         self._logged_at = float("-inf")
 
-    def fetch(self, token: str) -> Outcome:
-        """Return the key authorization, None for an unknown token, or DOWN. Waits; never raises for the source's failures."""
-        if not self._blocking:
-            return self._ask(token)
-        if self._brief:
-            return self._ask_here(token)
+    def _ask_in_a_thread(self, token: str) -> Outcome:
         future, joined = self._begin(token)
         outcome = self._wait(token, future)
         if outcome is None and joined:

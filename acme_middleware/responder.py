@@ -8,7 +8,8 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 from acme_middleware import challenge
 from acme_middleware.challenge import Answer
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
     from acme_middleware.stores.base import ChallengeSource, FetchLog
 
-__all__ = ["Responder"]
+__all__ = ["Client", "Responder"]
+
+Client = Callable[[Any], tuple[str, str]]
+"""Reads from a request who asks: the address (the proxy's own, behind a proxy) and the User-Agent."""
 
 AGENT_KEPT = 200
 UNKNOWN_EVERY = 60.0
@@ -34,6 +38,10 @@ ADDRESS_SHOWN, TOKEN_SHOWN = 64, 160
 logger = logging.getLogger(__name__)
 
 
+def _as_given(request: tuple[str, str] | None) -> tuple[str, str]:
+    return request or ("", "")
+
+
 class Responder:
     """
     Answers requests for tokens out of a challenge store.
@@ -43,6 +51,7 @@ class Responder:
             folder's Path, or an object with ``blocking`` and ``key_authorization(token)``.
         on_unknown: What becomes of a token that the store does not have: ``"pass"`` lets the app answer, since another ACME
             client may be at work there; ``"404"`` answers.
+        client: Tells who asks, for the log; called only where that is recorded.
 
     Attributes:
         waits: Whether the store may wait for a network or a lock. Where it does not, :meth:`respond` may be called on an event
@@ -53,7 +62,7 @@ class Responder:
         ConfigurationError: ``on_unknown`` is neither.
     """
 
-    def __init__(self, store: str | Path | ChallengeSource, *, on_unknown: str = "pass") -> None:
+    def __init__(self, store: str | Path | ChallengeSource, *, on_unknown: str = "pass", client: Client = _as_given) -> None:
         if on_unknown not in ("pass", "404"):
             from acme_middleware.errors import ConfigurationError
 
@@ -65,19 +74,18 @@ class Responder:
         self._source = open_challenges(store, option="store")
         self.waits = self._source.blocking
         self._lookup = Lookup(self._source)
-        self._on_unknown = on_unknown
+        self._on_unknown, self._client = on_unknown, client
         # What isinstance(..., FetchLog) looks for, without the 2 ms that importing FetchLog costs every web worker.
-        self._fetches = _Fetches(self._source, self._lookup) if hasattr(self._source, "log_fetch") else None
+        self._fetches = _Fetches(self._source, self._lookup, client) if hasattr(self._source, "log_fetch") else None
 
-    def respond(self, method: str, path: str, *, address: str = "", agent: str = "") -> Answer | None:
+    def respond(self, method: str, path: str, request: Any = None) -> Answer | None:
         """
         Answer a request, or leave it to the app.
 
         Args:
             method: The request's method.
             path: Its path, percent-decoded, without the query and without root_path or SCRIPT_NAME.
-            address: The client's address, for the log; the proxy's own, behind a proxy.
-            agent: The client's User-Agent, for the log.
+            request: What ``client`` reads who asks from; by default the pair itself, or None.
 
         Returns:
             The answer, or None: pass the request on to the app.
@@ -86,42 +94,43 @@ class Responder:
         if token is None:
             return None
         outcome = self._lookup.fetch(token) if token else None
-        return self._answer(method, path, token, outcome, address, agent)
+        return self._answer(method, path, token, outcome, request)
 
-    async def respond_async(self, method: str, path: str, *, address: str = "", agent: str = "") -> Answer | None:
+    async def respond_async(self, method: str, path: str, request: Any = None) -> Answer | None:
         """As :meth:`respond`, on an asyncio or trio event loop, which it does not block."""
         token = challenge.requested_token(method, path)
         if token is None:
             return None
         outcome = await self._lookup.fetch_async(token) if token else None
-        return self._answer(method, path, token, outcome, address, agent)
+        return self._answer(method, path, token, outcome, request)
 
-    def _answer(self, method: str, path: str, token: str, outcome: Outcome, address: str, agent: str) -> Answer | None:
+    def _answer(self, method: str, path: str, token: str, outcome: Outcome, request: Any) -> Answer | None:
         if outcome is None:
-            _unknown().count(token, path, address, passed=self._on_unknown == "pass")
+            _unknown().count(token, path, self._client(request)[0], passed=self._on_unknown == "pass")
             return challenge.not_found(method) if self._on_unknown == "404" else None
         if outcome is DOWN:
             return challenge.unavailable(method)
         if logger.isEnabledFor(logging.INFO):
             # %r: the User-Agent is the client's own text, and must not draw lines of its own into a log.
+            address, agent = self._client(request)
             logger.info("answered challenge %s for %s (%.200r)", token, _shown(address), agent)
         if self._fetches is not None:
-            self._fetches.log(token, address, agent)
+            self._fetches.log(token, request)
         return challenge.found(method, outcome)
 
 
 class _Fetches:
     """Hands fetches over to a store that logs them; behind the answer, where that may wait."""
 
-    def __init__(self, source: ChallengeSource, lookup: Lookup) -> None:
+    def __init__(self, source: ChallengeSource, lookup: Lookup, client: Client) -> None:
         from acme_middleware.stores.base import FETCHES_KEPT, Fetch
 
         self._log, self._lookup, self._make, self._most = cast("FetchLog", source), lookup, Fetch, FETCHES_KEPT
-        self._failed = False
+        self._client, self._failed = client, False
         self._handed_over: dict[str, int] = {}
         self._until = float("-inf")
 
-    def log(self, token: str, address: str, agent: str) -> None:
+    def log(self, token: str, request: Any) -> None:
         # The store keeps the first ones only. Who fetches one token on and on shall not make it look for that each time.
         now = time.monotonic()
         if now >= self._until:
@@ -130,6 +139,7 @@ class _Fetches:
         if count >= self._most:
             return
         self._handed_over[token] = count + 1
+        address, agent = self._client(request)
         fetch = self._make(time.time(), address, agent[:AGENT_KEPT])
 
         def write() -> None:

@@ -44,19 +44,18 @@ class AcmeMiddleware:
 
     def __init__(self, app: WSGIApplication, *, store: str | Path | ChallengeSource, on_unknown: str = "pass") -> None:
         self.app = app
-        self._responder = Responder(store, on_unknown=on_unknown)
+        self._responder = Responder(store, on_unknown=on_unknown, client=_client)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")  # PEP 3333: may be absent; SCRIPT_NAME is no part of it
         if PREFIX not in path:  # cheaper than startswith(), which the responder asks of the few that are left
             return self.app(environ, start_response)
-        answer = self._responder.respond(
-            environ["REQUEST_METHOD"],
-            path,
-            address=environ.get("REMOTE_ADDR", ""),
-            agent=environ.get("HTTP_USER_AGENT", ""),
-        )
+        answer = self._responder.respond(environ["REQUEST_METHOD"], path, environ)
         if answer is None:
             return self.app(environ, start_response)
         start_response(_STATUS_LINES[answer.status], list(answer.headers))
         return [answer.body]
+
+
+def _client(environ: WSGIEnvironment) -> tuple[str, str]:
+    return environ.get("REMOTE_ADDR", ""), environ.get("HTTP_USER_AGENT", "")

@@ -24,13 +24,14 @@ LOGGER = "acme_middleware.responder"
 def respond(request):
     """Call a responder, by either way in."""
 
-    def call(responder, method, path, **client):
+    def call(responder, method, path, address="", agent=""):
+        client = address, agent
         if request.param == "sync":
-            return responder.respond(method, path, **client)
+            return responder.respond(method, path, client)
         backend = request.param.removeprefix("async on ")
 
         async def run():
-            return await responder.respond_async(method, path, **client)
+            return await responder.respond_async(method, path, client)
 
         return anyio.run(run, backend=backend)
 

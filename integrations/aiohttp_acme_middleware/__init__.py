@@ -30,8 +30,8 @@ def acme_middleware(store: "str | Path | ChallengeSource", *, on_unknown: str = 
     async def answer_challenges(request: web.Request, handler: Handler) -> web.StreamResponse:
         if not request.path.startswith(PREFIX):
             return await handler(request)
-        address, agent = request.remote or "", request.headers.get("User-Agent", "")
-        answer = await responder.respond_async(request.method, request.path, address=address, agent=agent)
+        client = request.remote or "", request.headers.get("User-Agent", "")
+        answer = await responder.respond_async(request.method, request.path, client)
         if answer is None:
             return await handler(request)
         return web.Response(status=answer.status, headers=dict(answer.headers), body=answer.body)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
@@ -39,7 +39,8 @@ class AcmeMiddleware:
         self.get_response = get_response
         options = conf.serving_options()
         setting, store = conf.challenge_store(options)
-        self.responder = Responder(open_challenges(store, option=setting), on_unknown=options.on_unknown)
+        source = open_challenges(store, option=setting)
+        self.responder = Responder(source, on_unknown=options.on_unknown, client=_client)
         self.is_async = iscoroutinefunction(get_response)
         if self.is_async:
             markcoroutinefunction(self)
@@ -49,16 +50,16 @@ class AcmeMiddleware:
             return self.get_response(request)
         if self.is_async:
             return self._answer_async(request)
-        answer = self.responder.respond(request.method or "", request.path_info, **_client(request))
+        answer = self.responder.respond(request.method or "", request.path_info, request)
         return _response(answer) if answer else self.get_response(request)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponseBase:
-        answer = await self.responder.respond_async(request.method or "", request.path_info, **_client(request))
+        answer = await self.responder.respond_async(request.method or "", request.path_info, request)
         return _response(answer) if answer else await cast(Awaitable[HttpResponseBase], self.get_response(request))
 
 
-def _client(request: HttpRequest) -> dict[str, Any]:
-    return {"address": request.META.get("REMOTE_ADDR") or "", "agent": request.META.get("HTTP_USER_AGENT") or ""}
+def _client(request: HttpRequest) -> tuple[str, str]:
+    return request.META.get("REMOTE_ADDR") or "", request.META.get("HTTP_USER_AGENT") or ""
 
 
 def _response(answer: Answer) -> HttpResponse:

@@ -95,10 +95,8 @@ class _Request(HTTPMessageDelegate):
 
     async def _ask(self, path: str, start_line: RequestStartLine, headers: HTTPHeaders) -> None:
         # HTTPServerRequest would refuse a request without Host, and finds the address in this same place.
-        address = getattr(getattr(self.connection, "context", None), "remote_ip", "")
-        self.answer = await self.router.responder.respond_async(
-            start_line.method, path, address=address, agent=headers.get("User-Agent", "")
-        )
+        client = getattr(getattr(self.connection, "context", None), "remote_ip", ""), headers.get("User-Agent", "")
+        self.answer = await self.router.responder.respond_async(start_line.method, path, client)
         if self.answer is None and (waiting := self._pass_on(start_line, headers)) is not None:
             await waiting
 
