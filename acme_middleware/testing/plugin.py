@@ -3,6 +3,9 @@ Fixtures for the tests of an app that gets its certificates by acme-middleware: 
 
 Load them with ``pytest -p acme_middleware.testing.plugin``, or by ``pytest_plugins = ["acme_middleware.testing.plugin"]`` in
 the top conftest.py. They need the extra ``[local-ca]``.
+
+With ``--pyargs acme_middleware.testing`` the same plugin tries the contracts of stores: ``--acme-store=URL``,
+``--acme-challenge-store=URL`` (:mod:`acme_middleware.testing.test_stores_by_url`). That needs pytest alone.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
@@ -19,8 +22,21 @@ import pytest
 from acme_middleware import clock as clocks
 from acme_middleware import events, options
 from acme_middleware.issuance.issuer import Issuer, Outcome
-from acme_middleware.local_ca import LocalCA
+from acme_middleware.testing.by_url import pytest_addoption, pytest_collection_modifyitems, pytest_report_header
 from acme_middleware.testing.clock import Clock
+
+if TYPE_CHECKING:
+    from acme_middleware.local_ca import LocalCA
+
+__all__ = [
+    "acme_ca",
+    "acme_clock",
+    "acme_issue",
+    "acme_serve",
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_report_header",
+]
 
 
 @pytest.fixture
@@ -51,6 +67,8 @@ def acme_ca(acme_clock: Clock, _acme_keys: Path) -> Iterator[LocalCA]:
 
     ``acme_ca.fault("rate-limited", ...)`` scripts what goes wrong; a fault that no request has met fails the test at its end.
     """
+    from acme_middleware.local_ca import LocalCA  # who tries a store needs no CA, nor the extra that it needs
+
     with LocalCA(state=_acme_keys, clock=acme_clock.now, terms=False) as ca:
         yield ca
 
