@@ -129,12 +129,38 @@ def _redis_challenges(url: str) -> Any:
     return RedisChallengeStore(url)
 
 
+def _sql_store(url: str) -> Any:
+    return _sql("SQLStore", url)
+
+
+def _sql_challenges(url: str) -> Any:
+    return _sql("SQLChallengeStore", url)
+
+
+def _sql(name: str, url: str) -> Any:
+    try:
+        from acme_middleware.stores import sql
+
+        return getattr(sql, name)(url)
+    except ImportError as error:  # SQLAlchemy, the driver, or a library that one of them needs
+        raise _misconfigured(
+            f"the store {url.partition(':')[0]}: needs SQLAlchemy and a driver: {error}",
+            hint="pip install 'acme-middleware[sql]'",
+        ) from error
+
+
+_SQL = (
+    *("postgresql", "postgresql+psycopg", "postgres"),
+    *("mysql", "mysql+pymysql", "mariadb", "mariadb+pymysql"),
+    "sqlite",
+)
 _REDIS = ("redis", "rediss", "redis+socket", "valkey", "valkeys", "valkey+socket")
 _STORES: dict[str, Callable[[str], Any]] = {
     "file": _file_store,
     "memory": _memory_store,
     "django": _django_store,
     **dict.fromkeys(_REDIS, _redis_store),
+    **dict.fromkeys(_SQL, _sql_store),
 }
 _CHALLENGE_STORES: dict[str, Callable[[str], Any]] = {
     "file": _file_challenges,
@@ -143,6 +169,7 @@ _CHALLENGE_STORES: dict[str, Callable[[str], Any]] = {
     "memory": _memory_challenges,
     "django": _django_challenges,
     **dict.fromkeys(_REDIS, _redis_challenges),
+    **dict.fromkeys(_SQL, _sql_challenges),
 }
 
 
