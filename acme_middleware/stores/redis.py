@@ -3,14 +3,16 @@ Stores in Redis or Valkey: ``redis://``, ``rediss://`` (TLS) and ``redis+socket:
 
 All keys begin with the prefix in braces, so that a cluster has them in one slot, and a script may use several of them:
 
-====================================  =====================================================================
-``{acme}:record:certificate/<name>``  a hash of ``value`` and ``version``
-``{acme}:index``                      a sorted set of all records' keys, in the order of their bytes
-``{acme}:token:<token>``              the key authorization, with a time to live
-``{acme}:fetches:<token>``            who fetched it, with the token's time to live
-====================================  =====================================================================
+==============================  ======================================================================================
+``{acme}:records:certificate``  one hash per kind: a record's key, and its version (32 characters) followed by its value
+``{acme}:kinds``                a set of the kinds there are
+``{acme}:token:<token>``        the key authorization, with a time to live
+``{acme}:fetches:<token>``      who fetched it, a line of JSON each, with the token's time to live
+==============================  ======================================================================================
 
-A write of a record and of the index is one script, which the server runs, keeps and replicates as one step.
+Whatever a script compares, it makes one change at most. Two would be logged as a transaction, and servers of before 2026
+silently leave transactions out when they read their log after a restart, where the user ``default`` may run no commands (as
+after ``user default off`` in a list of users): https://github.com/redis/redis/issues/14541.
 """
 
 from __future__ import annotations
@@ -24,65 +26,40 @@ from acme_middleware.stores.redis_connection import Script, Server
 
 __all__ = ["RedisChallengeStore", "RedisStore"]
 
-PAGE_RECORDS, PAGE_BYTES = 20_000, 8_000_000
-"""What one round trip of a scan brings: while the server collects it, everybody else waits."""
+PAGE = 2000
+"""Records that one answer to a scan brings: while the server puts it together, everybody else waits."""
+
+VERSION = 32
+"""The length of what :func:`acme_middleware.stores.base.new_version` returns, as the scripts have it."""
+
+CONFLICT, NEW_KIND = -1, -2
 
 # What is there is "=version", or "" for nothing; "any" is not compared.
 _COMPARE = """
-local version = redis.call('HGET', KEYS[1], 'version')
-local found = version and ('=' .. version) or ''
+local held = redis.call('HGET', KEYS[1], ARGV[2])
+local found = held and ('=' .. string.sub(held, 1, 32)) or ''
 if ARGV[1] ~= 'any' and ARGV[1] ~= found then return -1 end
 """
 
 _PUT = Script(
     _COMPARE
     + """
-redis.call('HSET', KEYS[1], 'version', ARGV[3], 'value', ARGV[4])
-redis.call('ZADD', KEYS[2], 0, ARGV[2])
+if redis.call('SISMEMBER', KEYS[2], ARGV[3]) == 0 then return -2 end
+redis.call('HSET', KEYS[1], ARGV[2], ARGV[4])
 return 1
 """
 )
 
-_DELETE = Script(
-    _COMPARE
-    + """
-redis.call('ZREM', KEYS[2], ARGV[2])
-return redis.call('DEL', KEYS[1])
-"""
-)
-
-# A record that the server evicted is still in the index: passed over, as it is absent.
-_SCAN = Script(
-    """
-local names = redis.call('ZRANGEBYLEX', KEYS[1], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[4])
-local found, bytes = {}, 0
-for number, name in ipairs(names) do
-  local record = redis.call('HMGET', ARGV[3] .. name, 'version', 'value')
-  if record[1] and record[2] then
-    found[#found + 1], found[#found + 2], found[#found + 3] = name, record[1], record[2]
-    bytes = bytes + #record[2]
-  end
-  if bytes >= tonumber(ARGV[5]) or number == tonumber(ARGV[4]) then return {name, found} end
-end
-return {'', found}
-"""
-)
-
-_PRESENT = Script(
-    """
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-return 1
-"""
-)
+_DELETE = Script(_COMPARE + "return redis.call('HDEL', KEYS[1], ARGV[2])")
 
 # The token's key is no KEYS: what those name must be writable for whoever runs a script, and a web worker only reads tokens.
 _LOG_FETCH = Script(
     """
 local left = redis.call('PTTL', ARGV[1])
-if left <= 0 or redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
-redis.call('RPUSH', KEYS[1], ARGV[3])
-redis.call('PEXPIRE', KEYS[1], left)
+local lines = redis.call('GET', KEYS[1]) or ''
+local _, count = string.gsub(lines, '\\n', '')
+if left <= 0 or count >= tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], lines .. ARGV[3] .. '\\n', 'PX', left)
 return 1
 """
 )
@@ -101,44 +78,47 @@ class RedisStore:
 
     def __init__(self, url: str) -> None:
         self._server = Server(url)
-        self._records = f"{self._server.prefix}record:"
-        self._index = f"{self._server.prefix}index"
+        self._records, self._kinds = f"{self._server.prefix}records:", f"{self._server.prefix}kinds"
 
     def __repr__(self) -> str:
         return f"<RedisStore: {self._server!r}>"
 
     def get(self, key: str) -> Record | None:
-        version, value = self._server.ask("HMGET", self._records + key, "version", "value")
-        return None if version is None or value is None else Record(value, version.decode())
+        held = self._server.ask("HGET", self._records + _kind(key), key)
+        return None if held is None else _record(held)
 
     def put(self, key: str, value: bytes, *, expect: str | Expect = Expect.ANY) -> str:
-        version = new_version()
-        if self._server.run(_PUT, 2, self._records + key, self._index, _expected(expect), key, version, bytes(value)) < 0:
-            raise _conflict(key)
-        return version
+        kind, version = _kind(key), new_version()
+        keys = self._records + kind, self._kinds
+        while True:
+            done = self._server.run(_PUT, 2, *keys, _expected(expect), key, kind, version.encode() + value)
+            if done == CONFLICT:
+                raise _conflict(key)
+            if done != NEW_KIND:
+                return version
+            self._server.ask("SADD", self._kinds, kind)
 
     def delete(self, key: str, *, expect: str | Expect = Expect.ANY) -> bool:
-        deleted = self._server.run(_DELETE, 2, self._records + key, self._index, _expected(expect), key)
-        if deleted < 0:
+        deleted = self._server.run(_DELETE, 1, self._records + _kind(key), _expected(expect), key)
+        if deleted == CONFLICT:
             raise _conflict(key)
         return bool(deleted)
 
     def scan(self, prefix: str) -> Iterator[tuple[str, Record]]:
-        pages = []
-        # Keys are ASCII, so what begins with the prefix is below the prefix and \xff.
-        start, end = (f"[{prefix}", prefix.encode() + b"\xff") if prefix else ("-", b"")
-        last = b"(" + end if prefix else "+"
-        while True:
-            after, page = self._server.run(_SCAN, 1, self._index, start, last, self._records, PAGE_RECORDS, PAGE_BYTES)
-            pages.append(page)
-            if not after:
-                break
-            start = f"({after.decode()}"
-        return (
-            (name.decode(), Record(value, version.decode()))
-            for page in pages
-            for name, version, value in zip(page[::3], page[1::3], page[2::3], strict=True)
-        )
+        kinds = [_kind(prefix)] if "/" in prefix else self._kinds_from(prefix)
+        found: list[tuple[str, Record]] = []
+        for kind in kinds:
+            names = [name for name in self._server.ask("HKEYS", self._records + kind) if name.startswith(prefix.encode())]
+            for first in range(0, len(names), PAGE):
+                page = names[first : first + PAGE]
+                values = self._server.ask("HMGET", self._records + kind, *page)
+                found += [(name.decode(), _record(held)) for name, held in zip(page, values, strict=True) if held is not None]
+        return iter(sorted(found, key=lambda pair: pair[0]))
+
+    def _kinds_from(self, prefix: str) -> list[str]:
+        return [
+            kind for kind in (name.decode() for name in self._server.ask("SMEMBERS", self._kinds)) if kind.startswith(prefix)
+        ]
 
     def check(self, *, writable: bool) -> None:
         self.get(key("lock", "check"))
@@ -200,6 +180,14 @@ class RedisStore:
         return found
 
 
+def _kind(key: str) -> str:
+    return key.partition("/")[0]
+
+
+def _record(held: bytes) -> Record:
+    return Record(held[VERSION:], held[:VERSION].decode())
+
+
 def _expected(expect: str | Expect) -> str:
     return {Expect.ANY: "any", Expect.ABSENT: ""}[expect] if isinstance(expect, Expect) else f"={expect}"
 
@@ -235,8 +223,7 @@ class RedisChallengeStore:
         return None if found is None else found.decode("utf-8", "replace")
 
     def present(self, token: str, key_authorization: str, *, ttl: float) -> None:
-        keys = self._tokens + token, self._fetches + token
-        self._server.run(_PRESENT, 2, *keys, key_authorization, max(1, round(ttl * 1000)))
+        self._server.ask("SET", self._tokens + token, key_authorization, "PX", max(1, round(ttl * 1000)))
 
     def remove(self, token: str) -> None:
         self._server.ask("DEL", self._tokens + token, self._fetches + token)
@@ -246,4 +233,14 @@ class RedisChallengeStore:
         self._server.run(_LOG_FETCH, 1, self._fetches + token, self._tokens + token, FETCHES_KEPT, line)
 
     def fetches(self, token: str) -> list[Fetch]:
-        return [Fetch(*json.loads(line)) for line in self._server.ask("LRANGE", self._fetches + token, 0, -1)]
+        lines = self._server.ask("GET", self._fetches + token) or b""
+        return [Fetch(*json.loads(line)) for line in lines.splitlines()]
+
+    def tokens(self) -> set[str]:
+        """Every token that is kept. For tests: it walks through all keys of the server."""
+        found, cursor = set[str](), b"0"
+        while True:
+            cursor, keys = self._server.ask("SCAN", cursor, "MATCH", f"{self._tokens}*", "COUNT", 1000)
+            found |= {key.decode().removeprefix(self._tokens) for key in keys}
+            if not int(cursor):
+                return found

@@ -176,7 +176,7 @@ _TO_BE_MENDED = [
         f"the URL is {_EXAMPLE}; without a user it is redis://:PASSWORD@HOST; in a password @ is %40, : is %3A, / is %2F",
     ),
     (
-        r"NoPermission|NOPERM|has no permissions|can't run this command|No permissions to access",
+        r"NoPermission|NOPERM|has no permissions|can't (run|access)|No permissions to access",
         "does not give this user the rights that are needed",
         "see `ACL LOG` on the server; the page on Redis has the ACL lines for whoever issues and for web workers",
     ),
