@@ -22,3 +22,4 @@ class AcmeMiddlewareConfig(AppConfig):
         checks.register(ours.check_middleware)
         checks.register(ours.check_stores)
         checks.register(ours.check_tables, checks.Tags.database)
+        checks.register(ours.check_encryption, checks.Tags.security, deploy=True)

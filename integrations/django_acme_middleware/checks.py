@@ -19,7 +19,9 @@ from django.utils.module_loading import import_string
 from acme_middleware.errors import ConfigurationError, StoreMisconfigured, StoreUnavailable
 from acme_middleware.options import Options
 from acme_middleware.stores import open_challenges, open_store
+from acme_middleware.stores.directory import DirectoryStore
 from acme_middleware.stores.memory import MemoryChallengeStore, MemoryStore
+from acme_middleware.stores.sealed import SealedStore
 from django_acme_middleware import conf
 from django_acme_middleware.middleware import AcmeMiddleware
 from django_acme_middleware.stores import DjangoChallengeStore, DjangoStore
@@ -110,6 +112,28 @@ def check_tables(
             check_id = "acme_middleware.W004" if isinstance(error, StoreMisconfigured) else "acme_middleware.W005"
             found.setdefault(store.database, Warning(f"{name}: {error}.", hint=error.hint, id=check_id))
     return list(found.values())
+
+
+def check_encryption(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """W006, under ``check --deploy``: private keys are in a database, and whoever reads it or a backup of it can read them."""
+    options = _options()
+    # What is set is looked at, not read: a file of keys may be none that a web worker has a right to.
+    if options is None or any(getattr(settings, name, None) for name in ("ACME_ENCRYPTION_KEYS", "ACME_ENCRYPTION_KEYS_FILE")):
+        return []
+    try:
+        store = open_store(options.store)
+    except StoreMisconfigured:
+        return []  # check_stores reports it
+    if isinstance(store, (MemoryStore, DirectoryStore, SealedStore)):
+        return []
+    return [
+        Warning(
+            "The private keys of certificates and of the CA's account are kept in a database, and are not encrypted there.",
+            hint="`manage.py acme keys new` prints a key: set ACME_ENCRYPTION_KEYS to it, from where you keep secrets, and run "
+            "`manage.py acme keys rotate`.",
+            id="acme_middleware.W006",
+        )
+    ]
 
 
 def _options() -> Options | None:

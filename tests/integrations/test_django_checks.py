@@ -207,3 +207,35 @@ def test_starting_opens_no_database_and_imports_nothing_that_issues(tmp_path):
     run = subprocess.run([sys.executable, "-c", code], env=site.env, check=True, text=True, capture_output=True)
     assert (run.stdout, run.stderr) == ("[]\n", "")
     assert not site.database.exists()
+
+
+KEY = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+
+
+def test_keys_that_are_not_encrypted_in_the_database_are_warned_of_before_deploying_only(settings):
+    found = messages(include_deployment_checks=True)
+    assert list(found) == ["acme_middleware.W006"]
+    assert "manage.py acme keys new" in found["acme_middleware.W006"].hint
+    assert list(messages(tags=[Tags.security], include_deployment_checks=True)) == ["acme_middleware.W006"]
+    assert messages() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        pytest.param("ACME_ENCRYPTION_KEYS", [KEY], id="keys"),
+        pytest.param("ACME_ENCRYPTION_KEYS", lambda: pytest.fail("a check has no use for them"), id="a callable"),
+        pytest.param("ACME_ENCRYPTION_KEYS_FILE", "/which/this/user/may/not/read", id="a file"),
+        pytest.param("ACME_STORE", "file:///var/lib/acme-middleware", id="a folder, which nobody else reads"),
+    ],
+)
+def test_what_is_encrypted_or_in_no_database_is_not_warned_of(settings, name, value):
+    setattr(settings, name, value)
+    assert messages(include_deployment_checks=True) == {}
+
+
+def test_an_encryption_key_that_is_none_is_an_error_that_does_not_show_it(settings):
+    settings.ACME_ENCRYPTION_KEYS = KEY + "oops"
+    found = messages()
+    assert list(found) == ["acme_middleware.E001"]
+    assert KEY not in str(found["acme_middleware.E001"])
