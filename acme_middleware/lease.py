@@ -1,7 +1,7 @@
 """
 A lease: one process at a time does something, on whatever hosts the processes run.
 
-No clock of the day is read: hosts may be an hour apart. The holder rewrites its record every third of the time to live, and a
+No clock of the day decides: hosts may be an hour apart. The holder rewrites its record every third of the time to live, and a
 contender takes over when it has seen the record unchanged for one time to live by its own monotonic clock. On the same host
 nobody waits for the dead: a contender that finds the holder's process gone takes over at once.
 """
@@ -17,12 +17,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
 
+from acme_middleware import clock
 from acme_middleware._holder import Holder, this_process
 from acme_middleware.errors import Conflict, LeaseHeld, LeaseLost, StoreMisconfigured, StoreUnavailable
 from acme_middleware.stores.base import Expect, Record, Store, key
 
-__all__ = ["Lease", "lease"]
+__all__ = ["Held", "Lease", "held", "lease"]
 
 log = logging.getLogger("acme_middleware.lease")
 
@@ -81,7 +85,7 @@ class Lease:
         self._me = this_process()
         self._id = secrets.token_hex(16)
         self._version = ""
-        self._renewed = 0.0
+        self._renewed = self._since = 0.0
         self._tried = self._lost = False
         self._writing = threading.Lock()
         self._over = threading.Event()
@@ -125,7 +129,7 @@ class Lease:
         self._heart.start()
 
     def _take(self, record: Record | None) -> bool:
-        self._tried, self._renewed = True, _clock()
+        self._tried, self._renewed, self._since = True, _clock(), _time()
         try:
             self._version = self._put("held", record.version if record else Expect.ABSENT)
         except Conflict:
@@ -193,6 +197,7 @@ class Lease:
 
     def _put(self, state: str, expect: str | Expect) -> str:
         facts = {"schema": 1, "state": state, "lease": self._id, "ttl": self._ttl, "holder": self._me.facts()}
+        facts |= {"since": self._since, "seen": _time()}  # for people: by the holder's clock, and nothing is decided by it
         return self._store.put(self._key, json.dumps(facts).encode(), expect=expect)
 
     def _loss(self, how: str) -> LeaseLost:
@@ -212,6 +217,36 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """
+    A lease that somebody holds, as a person wants to see it.
+
+    Attributes:
+        name: What is leased.
+        ttl: Seconds without a sign of life after which others take it over.
+        since: When it was taken, by the clock of its holder; None where its record does not say.
+        seen: The last sign of life, by the same clock.
+    """
+
+    name: str
+    holder: Holder
+    ttl: float
+    since: datetime | None
+    seen: datetime | None
+
+
+def held(store: Store) -> list[Held]:
+    """Every lease that is held, or was when its holder died."""
+    found = []
+    for where, record in store.scan(key("lock", "")):
+        state = _State.read(record, 0.0)
+        if state.lease and not state.free:
+            name = unquote(where.partition("/")[2])
+            found.append(Held(name, state.holder, state.ttl, _moment(state.since), _moment(state.seen)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
 class _State:
     """What a lease's record says."""
 
@@ -219,6 +254,8 @@ class _State:
     lease: str
     ttl: float
     holder: Holder
+    since: Any
+    seen: Any
 
     @classmethod
     def read(cls, record: Record | None, ttl: float) -> _State:
@@ -236,7 +273,20 @@ class _State:
             lease=str(facts.get("lease", "")),
             ttl=said if isinstance(said, (int, float)) and 0 < said < float("inf") else ttl,
             holder=Holder.from_facts(facts.get("holder")),
+            since=facts.get("since"),
+            seen=facts.get("seen"),
         )
+
+
+def _time() -> float:
+    return round(clock.now().timestamp(), 3)
+
+
+def _moment(seconds: Any) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None  # whatever is in there: it is shown, not used
 
 
 def _clock() -> float:

@@ -159,13 +159,15 @@ def _spelled(source: str, name: str) -> str:
     return setting_name(name) if source in ("setting", "environment") else f"{name} in {source}"
 
 
-def layers_of_this_process(config: Path | None = None) -> list[tuple[str, Mapping[str, Any]]]:
+def layers_of_this_process(
+    config: Path | None = None, *, secret_files: bool = True
+) -> list[tuple[str, Mapping[str, Any]]]:
     """Where no framework has settings: ACME_* in the environment, then the file ``config``, ACME_CONFIG or CONFIG_FILE."""
     if config is None and os.environ.get(PREFIX + "CONFIG"):
         config = Path(os.environ[PREFIX + "CONFIG"])
     if config is None and Path(CONFIG_FILE).exists():
         config = Path(CONFIG_FILE)
-    environment = ("environment", from_environment(os.environ))
+    environment = ("environment", from_environment(os.environ, secret_files=secret_files))
     return [environment] if config is None else [environment, (str(config), from_file(config))]
 
 
@@ -179,13 +181,13 @@ def of_this_process(**given: Any) -> Options:
     return read(("argument", given), *layers_of_this_process())
 
 
-def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+def from_environment(environ: Mapping[str, str], *, secret_files: bool = True) -> dict[str, Any]:
     """The layer of ``ACME_*`` variables; ``ACME_X_FILE`` names a file that holds the secret ``ACME_X``. Others are not ours."""
     layer: dict[str, Any] = {}
     for option in table():
         name = setting_name(option.name)
         layer[option.name] = environ.get(name)
-        if option.metadata.get("secret") and not layer[option.name] and environ.get(name + "_FILE"):
+        if secret_files and option.metadata.get("secret") and not layer[option.name] and environ.get(name + "_FILE"):
             layer[option.name] = _read_secret(name + "_FILE", environ[name + "_FILE"])
     return layer
 

@@ -420,7 +420,7 @@ def test_the_record_names_its_holder_and_no_secret(store):
     with lease(store, NAME, ttl=5):
         facts = json.loads(store.get(LOCK).value)
     assert facts["holder"] == HERE
-    assert set(facts) == {"schema", "state", "lease", "ttl", "holder"}
+    assert set(facts) == {"schema", "state", "lease", "ttl", "holder", "since", "seen"}
     assert (facts["schema"], facts["state"], facts["ttl"]) == (1, "held", 5)
 
 

@@ -65,17 +65,22 @@ def surroundings() -> Surroundings:
     return click.get_current_context().find_object(Surroundings) or BY_ITSELF
 
 
-def load(flags: Mapping[str, Any], config: Path | None) -> Options:
+def load(flags: Mapping[str, Any], config: Path | None, *, serving: bool = False) -> Options:
     """
     The options of this run.
+
+    Args:
+        serving: Nothing but answering is asked about: files of secrets stay closed, and of the stores only that of the tokens
+            matters.
 
     Raises:
         ConfigurationError: as :func:`acme_middleware.options.read`; and for a store in this process's own memory, which no
             web worker could read.
     """
     around = surroundings()
-    loaded = options.read(("flag", flags), *around.layers(config), ("default", around.defaults))
-    for name in STORES:
+    layers = around.layers(config, **({"secret_files": False} if serving else {}))
+    loaded = options.read(("flag", flags), *layers, ("default", around.defaults))
+    for name in {"challenge_store" if loaded.challenge_store else "store"} if serving else STORES:
         if str(getattr(loaded, name)).startswith("memory:"):
             raise ConfigurationError(
                 f"{options.setting_name(name)} is memory:, which only this process could read, not the web workers",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from acme_middleware import events, options
 from acme_middleware.cli.invocation import Invocation, by_itself
+from acme_middleware.issuance.finding import Finding
 
 Layer = tuple[str, Mapping[str, Any]]
 
@@ -22,18 +22,20 @@ class Surroundings:
         command: How a verb is called here, for advice: "acme-middleware", "manage.py acme".
         issue_command: How ``issue`` is called here: "manage.py issuecert".
         layers: The layers of options below the flags, as :func:`acme_middleware.options.read` takes them; its argument is the
-            value of ``--config``.
+            value of ``--config``, and ``secret_files=False`` keeps it from opening files of secrets.
         defaults: The lowest layer.
         listener: Is told every event besides the display.
         invocation: How a timer calls a verb here.
+        place: What ``check`` says about the place of the middleware in this app; nothing where no app is known.
     """
 
     command: str
     issue_command: str
-    layers: Callable[[Path | None], Sequence[Layer]]
+    layers: Callable[..., Sequence[Layer]]
     defaults: Mapping[str, Any]
     listener: events.Listener = events.log
     invocation: Callable[[], Invocation] = by_itself
+    place: Callable[[], Sequence[Finding]] = tuple
 
 
 BY_ITSELF = Surroundings(

@@ -25,19 +25,29 @@ def try_out(options: Options, store: Store, challenges: ChallengeSource, publish
         )
     store.check(writable=True)
     if isinstance(challenges, ChallengeStore):
-        token, answer = secrets.token_urlsafe(24), secrets.token_urlsafe(64)
-        challenges.present(token, answer, ttl=60)
-        read = challenges.key_authorization(token)
-        challenges.remove(token)
-        if read != answer:
-            raise StoreMisconfigured(
-                "the challenge store does not give back a token that was just presented",
-                hint="reads must see what was written: no replica that lags, no transaction around the command",
-            )
+        try_challenges(challenges)
     if publish_dir is not None:
         from acme_middleware.deploy.publish import check_publishable
 
         check_publishable(publish_dir, lineage, owner=options.owner, group=options.group)
+
+
+def try_challenges(challenges: ChallengeStore) -> None:
+    """
+    Present a random token, read it back and remove it.
+
+    Raises:
+        StoreMisconfigured, StoreUnavailable: as the store says, or where it does not give the token back.
+    """
+    token, answer = secrets.token_urlsafe(24), secrets.token_urlsafe(64)
+    challenges.present(token, answer, ttl=60)
+    read = challenges.key_authorization(token)
+    challenges.remove(token)
+    if read != answer:
+        raise StoreMisconfigured(
+            "the challenge store does not give back a token that was just presented",
+            hint="reads must see what was written: no replica that lags, no transaction around the command",
+        )
 
 
 def _is_bound(options: Options, store: Store) -> bool:

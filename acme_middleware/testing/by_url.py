@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import pytest
 
+from acme_middleware._text import without_secrets
 from acme_middleware.errors import AcmeMiddlewareError
 from acme_middleware.stores import open_challenges, open_store
 from acme_middleware.stores.base import ChallengeSource, ChallengeStore, Fetch, FetchLog, Store
@@ -96,7 +96,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     """Called by pytest."""
     urls = [(option, config.getoption(option, None)) for option in (STORE, CHALLENGES)]
-    return [f"{option}: {_shown(url)}, emptied before and after each test" for option, url in urls if url]
+    return [f"{option}: {without_secrets(url)}, emptied before and after each test" for option, url in urls if url]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -146,8 +146,3 @@ def _refuse_full_challenges(source: Any) -> None:
     tokens = set(source.tokens()) if isinstance(source, ListsTokens) else set()
     if tokens:
         raise pytest.UsageError(f"{CHALLENGES}: the store is not empty: it has {len(tokens)} tokens\nname one that nobody uses")
-
-
-def _shown(url: str) -> str:
-    """The URL without a password: what pytest prints ends up in logs."""
-    return re.sub(r"//[^/@]*@", "//...@", url).partition("?")[0]

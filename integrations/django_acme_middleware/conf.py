@@ -16,10 +16,10 @@ DEFAULTS: Mapping[str, Any] = {"store": "django:"}
 SERVING = ("store", "challenge_store", "on_unknown")
 
 
-def layers(config: Path | None = None) -> list[tuple[str, Mapping[str, Any]]]:
+def layers(config: Path | None = None, *, secret_files: bool = True) -> list[tuple[str, Mapping[str, Any]]]:
     """The layers of options below the command line's flags: a file only if ``--config`` names one, then the settings."""
     file: list[tuple[str, Mapping[str, Any]]] = [(str(config), from_file(config))] if config else []
-    return [*file, ("setting", from_settings(settings))]
+    return [*file, ("setting", from_settings(settings, secret_files=secret_files))]
 
 
 def options(*, secret_files: bool = True) -> Options:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 from flask import Flask, current_app
@@ -16,6 +16,7 @@ from flask_acme_middleware.conf import Configuration
 
 if TYPE_CHECKING:
     from acme_middleware.cli.invocation import Invocation
+    from acme_middleware.issuance.finding import Finding
 
 HELP = """
 TLS certificates for this web app, by ACME: the app answers the CA's challenges itself.
@@ -67,6 +68,7 @@ class AcmeGroup(click.Group):
             layers=self.configuration.layers,
             defaults=self.configuration.defaults,
             invocation=lambda: _invocation(ctx),
+            place=lambda: _place(self.app),
         )
         # Flask's own command line has pushed it; app.test_cli_runner() has not.
         if not current_app or current_app._get_current_object() is not self.app:  # type: ignore[attr-defined]
@@ -74,6 +76,28 @@ class AcmeGroup(click.Group):
         # What happens is shown anyway; an application that configures logging gets it there as well.
         logging.getLogger("acme_middleware").addHandler(logging.NullHandler())
         return super().invoke(ctx)
+
+
+def _place(app: Flask) -> list[Finding]:
+    """What stands outside of the middleware, and would see the CA's requests first."""
+    from werkzeug.middleware.proxy_fix import ProxyFix
+
+    from acme_middleware.issuance.finding import Finding, Level
+
+    ours, outermost = app.extensions["acme_middleware"].middleware, cast("Any", app.wsgi_app)
+    while isinstance(outermost, ProxyFix):  # it answers nothing itself
+        outermost = outermost.app
+    if outermost is ours:
+        return [Finding("middleware", Level.OK, "is outermost")]
+    name = getattr(outermost, "__qualname__", None) or type(outermost).__name__
+    return [
+        Finding(
+            "middleware",
+            Level.WARNING,
+            f"{name} wraps the app outside of what answers the CA: a redirect or a password from there would answer it",
+            f"call acme.init_app(app) after the line that wraps app.wsgi_app in {name}",
+        )
+    ]
 
 
 def _invocation(ctx: click.Context) -> Invocation:

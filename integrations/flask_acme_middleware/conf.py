@@ -42,7 +42,7 @@ class Configuration:
         authorities.find_all(options.ca)
         return options
 
-    def layers(self, config: Path | None = None) -> Sequence[Layer]:
+    def layers(self, config: Path | None = None, *, secret_files: bool = True) -> Sequence[Layer]:
         """
         The layers of options below the command line's flags: a file only if ``--config`` names one, then the app's config.
 
@@ -59,7 +59,7 @@ class Configuration:
                     option=name.removeprefix(PREFIX).lower(),
                 )
         file: list[Layer] = [(str(config), from_file(config))] if config else []
-        return [*file, ("setting", from_settings(self._settings))]
+        return [*file, ("setting", from_settings(self._settings, secret_files=secret_files))]
 
 
 def _ours(config: Mapping[str, Any]) -> dict[str, Any]:

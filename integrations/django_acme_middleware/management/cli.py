@@ -22,6 +22,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from acme_middleware.cli import acme, main
 from acme_middleware.cli.invocation import Invocation
 from acme_middleware.cli.surroundings import Surroundings
+from acme_middleware.issuance.finding import Finding, Level
 from django_acme_middleware import conf, signals
 
 
@@ -34,6 +35,16 @@ def _invocation() -> Invocation:
     return Invocation((sys.executable, *words), Path.cwd(), ("python", *words), environment)
 
 
+def _place() -> Sequence[Finding]:
+    """What `manage.py check` says about MIDDLEWARE."""
+    from django_acme_middleware.checks import check_middleware
+
+    said = [message for message in check_middleware(None) if not message.is_silenced()]
+    if not said:
+        return [Finding("middleware", Level.OK, "stands first in MIDDLEWARE, or is silenced in SILENCED_SYSTEM_CHECKS")]
+    return [Finding("middleware", Level.WARNING, message.msg.rstrip("."), message.hint or "") for message in said]
+
+
 SURROUNDINGS = Surroundings(
     command="manage.py acme",
     issue_command="manage.py issuecert",
@@ -41,6 +52,7 @@ SURROUNDINGS = Surroundings(
     defaults=conf.DEFAULTS,
     listener=signals.tell,
     invocation=_invocation,
+    place=_place,
 )
 
 
