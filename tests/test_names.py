@@ -90,6 +90,12 @@ def test_lineage_is_the_first_name_unless_given() -> None:
     assert lineage("shop", wanted) == "shop"
 
 
+def test_lineage_that_is_the_first_name_is_taken_again_when_it_is_renewed() -> None:
+    for name in ("a.example", "192.0.2.1", "2001:db8::1"):
+        wanted = identifiers([name, "b.example"])
+        assert lineage(lineage(None, wanted), wanted) == name
+
+
 @pytest.mark.parametrize(
     "name", ["", "a/b", "../x", ".hidden", "a b", "a\nb", "a\\b", "x" * 254, "2001:db8::1", "*.a.example", "_.a.example"]
 )

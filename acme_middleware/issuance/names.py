@@ -83,6 +83,8 @@ def lineage(name: str | None, wanted: Sequence[Identifier]) -> str:
     """
     if name is None:
         return wanted[0].value
+    if name == wanted[0].value:  # a renewal names what the first issue had left out: an IPv6 address has colons
+        return name
     # What an address or a wildcard becomes as a folder must not be another certificate's name.
     if not LINEAGE.fullmatch(name) or name.startswith((".", "_.")):
         raise ConfigurationError(
