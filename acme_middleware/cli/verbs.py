@@ -15,10 +15,12 @@ class Verbs(MutableMapping[str, click.Command]):
     Args:
         names: As they are typed. The module and the function of ``print-config`` are called ``print_config``; those of a
             name that Python keeps for itself, ``import_``.
+        of: The verb whose commands they are: the function ``init`` of ``store`` is in the module ``store_init``.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], *, of: str = "") -> None:
         self._names = list(names)
+        self._before = f"{of}_" if of else ""
         self._loaded: dict[str, click.Command] = {}
 
     def __getitem__(self, name: str) -> click.Command:
@@ -26,7 +28,7 @@ class Verbs(MutableMapping[str, click.Command]):
             if name not in self._names:
                 raise KeyError(name)
             called = "import_" if name == "import" else name.replace("-", "_")
-            self._loaded[name] = getattr(import_module(f"acme_middleware.cli.{called}"), called)
+            self._loaded[name] = getattr(import_module(f"acme_middleware.cli.{self._before}{called}"), called)
         return self._loaded[name]
 
     def __setitem__(self, name: str, command: click.Command) -> None:
