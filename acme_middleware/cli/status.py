@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from acme_middleware import authorities, clock
+from acme_middleware import clock
 from acme_middleware.cli import flags
 from acme_middleware.cli.report import plain, print_json, print_table, reported
-from acme_middleware.issuance import ledger, lineages, plan, sweeps
+from acme_middleware.issuance import lineages, plan, sweeps
 from acme_middleware.issuance.ledger import when
-from acme_middleware.issuance.standing import Standing, in_words, standing, warnings
+from acme_middleware.issuance.standing import Standing, in_words, standings, warnings
 from acme_middleware.issuance.sweeps import SweepRecord
 
 EXIT_ATTENTION = 3
@@ -51,12 +51,8 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
     """
     options = flags.load(given, config)
     store, now = lineages.open_state(options), clock.now()
-    trusted = authorities.find_all(options.ca)[0].trusted
-    failures = ledger.read_all(store)
     items = plan.items(options, store)
-    found = [
-        standing(item, failures, plan.why(item, trusted, now), now, any_declared=bool(options.certificates)) for item in items
-    ]
+    found = standings(options, store, items, now)
     swept = sweeps.read_all(store)
     warned = warnings(swept, items, now)
     if as_json:

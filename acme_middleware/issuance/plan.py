@@ -24,7 +24,7 @@ from acme_middleware.issuance.failover import account_of
 from acme_middleware.issuance.ledger import LedgerRecord
 from acme_middleware.issuance.records import RenewalRecord, renewal_key
 from acme_middleware.options import Options
-from acme_middleware.stores.base import Store
+from acme_middleware.stores.base import Record, Store
 
 OF_THE_CERTIFICATE = ("key_type", "reuse_key", "profile", "require_profile", "preferred_chain")
 """What a certificate that is not declared gets again as it was first asked for, whatever the options say by now."""
@@ -67,6 +67,36 @@ def items(options: Options, store: Store) -> list[Item]:
     return sorted(found.values(), key=lambda item: item.name)
 
 
+def one(options: Options, store: Store, name: str) -> Item:
+    """
+    The certificate of a name, whether there is one or not; no other is looked at.
+
+    Args:
+        name: As it is known, or as a host name may be written: ``Bücher.example``.
+    """
+    spellings = dict.fromkeys([name, *_as_in_certificates(name)])
+    found: dict[str, Item] = {}
+    for spelling in spellings:
+        where = renewal_key(spelling)
+        if not found and (stored := store.get(where)) is not None:
+            item = _item(where, stored)
+            found[item.name] = item
+    for declared in options.certificates:
+        item = _of(declared, found)
+        if item.name in spellings:
+            return item
+    *_, best = spellings
+    return next(iter(found.values()), Item(best, (best,)))
+
+
+def _as_in_certificates(name: str) -> list[str]:
+    from acme_middleware.issuance.names import identifier
+
+    with suppress(NameRefused):
+        return [identifier(name).value]
+    return []
+
+
 def chosen(found: list[Item], names: Sequence[str]) -> list[Item]:
     """
     The items that somebody named, all where nobody did.
@@ -85,10 +115,8 @@ def _spelled(name: str, known: Mapping[str, Item]) -> str:
         return name
     from difflib import get_close_matches
 
-    from acme_middleware.issuance.names import identifier
-
-    with suppress(NameRefused):
-        if (spelled := identifier(name).value) in known:
+    for spelled in _as_in_certificates(name):
+        if spelled in known:
             return spelled
     near = get_close_matches(name, known, n=1)
     raise NoSuchCertificate(
@@ -100,15 +128,18 @@ def _spelled(name: str, known: Mapping[str, Item]) -> str:
 
 def _stored(store: Store) -> Iterator[Item]:
     for where, stored in store.scan(renewal_key("")):
-        try:
-            record = RenewalRecord.decode(where, stored.value, stored.version)
-            _require(where, renewal_key(record.name) == where, f"it is about {record.name}")
-            _require(where, record.not_before < record.not_after, "its certificate ends before it begins")
-            _require(where, isinstance(record.options, Mapping), "its options are no table")
-        except StoreMisconfigured as error:
-            yield Item(_name(where), (), error=error)
-        else:
-            yield Item(record.name, record.names, record)
+        yield _item(where, stored)
+
+
+def _item(where: str, stored: Record) -> Item:
+    try:
+        record = RenewalRecord.decode(where, stored.value, stored.version)
+        _require(where, renewal_key(record.name) == where, f"it is about {record.name}")
+        _require(where, record.not_before < record.not_after, "its certificate ends before it begins")
+        _require(where, isinstance(record.options, Mapping), "its options are no table")
+    except StoreMisconfigured as error:
+        return Item(_name(where), (), error=error)
+    return Item(record.name, record.names, record)
 
 
 def _require(where: str, holds: bool, otherwise: str) -> None:

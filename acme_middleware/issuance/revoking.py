@@ -35,6 +35,7 @@ from acme_middleware.issuance.records import (
 from acme_middleware.issuance.renewal import record_of
 from acme_middleware.lease import lease
 from acme_middleware.options import Options
+from acme_middleware.protocol.revocation import REASONS
 from acme_middleware.protocol.revocation import revoke as tell
 from acme_middleware.stores.base import Store
 
@@ -81,6 +82,8 @@ def revoke_stored(options: Options, name: str, *, reason: str, key_pem: bytes | 
         NoSuchCertificate, ConfigurationError, StoreMisconfigured: nothing was sent.
         CARefused, CAUnreachable, UnexpectedAnswer, LeaseHeld, StoreUnavailable: as they say.
     """
+    if reason not in REASONS:
+        raise ConfigurationError(f"{reason!r} is no reason", hint=f"the reasons are: {', '.join(REASONS)}", option="reason")
     store = lineages.open_state(options)
     made = lineages.certificate(store, name)
     leaf = read_certificate(made.cert_pem.encode(), f"the stored certificate {made.name}")

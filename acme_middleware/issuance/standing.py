@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from acme_middleware import authorities
 from acme_middleware.errors import StoreMisconfigured
-from acme_middleware.issuance import renewal
+from acme_middleware.issuance import ledger, plan, renewal
 from acme_middleware.issuance.ledger import LedgerRecord
 from acme_middleware.issuance.plan import Item
 from acme_middleware.issuance.records import RenewalRecord
 from acme_middleware.issuance.sweeps import SweepRecord
+from acme_middleware.options import Options
+from acme_middleware.stores.base import Store
 
 WINDOWS_PER_LIFETIME = 50
 """Let's Encrypt's windows are 2 % of the lifetime wide: 43 hours of 90 days, 3 of 6. A sweep should fall into each."""
@@ -46,10 +49,27 @@ class Standing:
     left_out: bool
 
     @property
+    def name(self) -> str:
+        """What the certificate is known by."""
+        return self.item.name
+
+    @property
+    def record(self) -> RenewalRecord | None:
+        """What is known of the certificate that there is: its names, dates, CA; None where there is none."""
+        return self.item.record
+
+    @property
     def needs_somebody(self) -> bool:
         """Whether ``status`` shall not end well: it has expired or is overdue, is damaged, or fails and was never there."""
         never_there = self.item.record is None and self.failure is not None
         return self.state in NEED_SOMEBODY or never_there or self.item.error is not None
+
+
+def standings(options: Options, store: Store, found: Sequence[Item], now: datetime) -> list[Standing]:
+    """How each of these certificates stands, in their order. Reads what failed, and nothing else."""
+    trusted, failures = authorities.find_all(options.ca)[0].trusted, ledger.read_all(store)
+    any_declared = bool(options.certificates)
+    return [standing(item, failures, plan.why(item, trusted, now), now, any_declared=any_declared) for item in found]
 
 
 def standing(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
 
 from acme_middleware.errors import ConfigurationError, StoreMisconfigured
+from acme_middleware.options import Options, read
 from acme_middleware.stores import open_challenges
 from acme_middleware.wsgi import AcmeMiddleware
 from flask_acme_middleware.commands import AcmeGroup
@@ -94,3 +96,17 @@ class Registered:
             setting, store = "ACME_STORE", options.store
         source = open_challenges(store, option=setting)
         self.middleware = AcmeMiddleware(app.wsgi_app, store=source, on_unknown=options.on_unknown)
+
+
+def options_of(app: Flask, **given: Any) -> Options:
+    """
+    The options of an app, those given before those of its config.
+
+    Raises:
+        ConfigurationError: the app has no ``Acme``, or an option is wrong.
+    """
+    registered = app.extensions.get(NAME)
+    if registered is None:
+        raise ConfigurationError(f"the app {app.name!r} has no Acme", hint="call Acme().init_app(app) first")
+    configuration = registered.configuration
+    return read(("argument", given), *configuration.layers(), ("default", configuration.defaults))

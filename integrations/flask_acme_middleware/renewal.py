@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 
-from acme_middleware.errors import ConfigurationError
-from acme_middleware.options import Options, read
 from acme_middleware.renewer import Renewer
-from flask_acme_middleware.extension import NAME
+from flask_acme_middleware.extension import options_of
 
 if TYPE_CHECKING:
     from acme_middleware.issuance.sweep import Result
@@ -37,7 +35,7 @@ def renewer(app: Flask, **how: Any) -> Renewer:
         ConfigurationError: the app has no ``Acme``, or a key of its config is wrong.
         StoreMisconfigured: no store is known by that URL, or its driver is missing.
     """
-    return Renewer(_options(app), **how)
+    return Renewer(options_of(app), **how)
 
 
 def renew(app: Flask, **how: Any) -> list[Result]:
@@ -57,12 +55,4 @@ def renew(app: Flask, **how: Any) -> list[Result]:
     """
     from acme_middleware.renewing import renew as renew_by_options
 
-    return renew_by_options(_options(app), **how)
-
-
-def _options(app: Flask) -> Options:
-    registered = app.extensions.get(NAME)
-    if registered is None:
-        raise ConfigurationError(f"the app {app.name!r} has no Acme", hint="call Acme().init_app(app) first")
-    configuration = registered.configuration
-    return read(*configuration.layers(), ("default", configuration.defaults))
+    return renew_by_options(options_of(app), **how)
