@@ -15,7 +15,21 @@ from acme_middleware.cli.verbs import Verbs
 
 __all__ = ["acme", "main"]
 
-VERBS = ("issue", "renew", "status", "print-config", "ca", "account", "import", "revoke", "export", "delete", "keys", "store")
+VERBS = (
+    "issue",
+    "renew",
+    "status",
+    "check",
+    "print-config",
+    "ca",
+    "account",
+    "import",
+    "revoke",
+    "export",
+    "delete",
+    "keys",
+    "store",
+)
 
 
 @click.group(commands=Verbs(VERBS), context_settings={"help_option_names": ["-h", "--help"]})
