@@ -39,6 +39,7 @@ PORT = 6379
 PREFIX = "acme"
 
 _EXAMPLE = "redis://USER:PASSWORD@HOST:6379/0"
+_ENCODED = "in a password @ is %40, : is %3A, / is %2F, # is %23, ? is %3F"
 # No braces: they mark what decides about the slot in a cluster. Nothing that has a meaning in the patterns of an ACL.
 _PREFIX = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _PLAIN = {"redis": "redis", "valkey": "redis", "rediss": "rediss", "valkeys": "rediss"}
@@ -155,7 +156,8 @@ class Server:
         if isinstance(error, redis.TimeoutError):
             return StoreUnavailable(
                 f"{self._where} did not answer within {TIME_LIMIT:g} s",
-                hint="see that it is up, that the network reaches it, and that no long command keeps it busy; then try again",
+                hint="see that it is up, that the network reaches it, and that no long command keeps it busy; then try again"
+                + ("; the URL begins with redis:// where it has no TLS" if "ssl_check_hostname" in self._settings else ""),
             )
         known = f"{type(error).__name__} {said}"
         for pattern, what, hint in _TO_BE_MENDED:
@@ -173,7 +175,7 @@ _TO_BE_MENDED = [
     (
         r"^Authentication|WRONGPASS|NOAUTH|invalid password",
         "refuses the user or the password",
-        f"the URL is {_EXAMPLE}; without a user it is redis://:PASSWORD@HOST; in a password @ is %40, : is %3A, / is %2F",
+        f"the URL is {_EXAMPLE}; without a user it is redis://:PASSWORD@HOST; {_ENCODED}",
     ),
     (
         r"NoPermission|NOPERM|has no permissions|can't (run|access)|No permissions to access",
@@ -222,8 +224,8 @@ def _split(url: str) -> tuple[SplitResult, dict[str, str]]:
     try:
         parts = urlsplit(url)
         query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-    except ValueError as error:
-        raise _wrong("it cannot be read", f"write {_EXAMPLE}; in a password @ is %40, : is %3A, / is %2F") from error
+    except ValueError:
+        raise _wrong("it cannot be read", f"write {_EXAMPLE}; {_ENCODED}") from None
     if parts.scheme in _SOCKET:
         if not parts.path.startswith("/"):
             raise _wrong("it names no socket", "write redis+socket:///run/redis/redis.sock")
@@ -239,13 +241,13 @@ def _port(parts: SplitResult) -> int:
         return parts.port or PORT
     except ValueError:
         # Most often the rest of a password with a character that had to be encoded: it is not shown.
-        raise _wrong("its port is no number", "in a password @ is %40, : is %3A, / is %2F, # is %23, ? is %3F") from None
+        raise _wrong("its port is no number", _ENCODED) from None
 
 
 def _database(parts: SplitResult, query: dict[str, str]) -> int:
     number = query.pop("db", "") or ("" if parts.scheme in _SOCKET else parts.path.strip("/")) or "0"
     if not re.fullmatch("[0-9]{1,5}", number):
-        raise _wrong("its database is no number", f"write {_EXAMPLE}, with the number of the database at the end")
+        raise _wrong("its database is no number", f"write {_EXAMPLE}, with its number at the end; {_ENCODED}")
     return int(number)
 
 

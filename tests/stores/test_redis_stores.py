@@ -65,6 +65,8 @@ def as_user(server: Redis, name: str, url: str = "") -> str:
 class TestRedisStore(StoreContract, LeaseContract):
     """The contracts of a store and of leases over it."""
 
+    called = "Redis store"
+
     @pytest.fixture
     def store(self, url: str) -> RedisStore:
         return RedisStore(url)
@@ -82,6 +84,8 @@ class TestRedisStore(StoreContract, LeaseContract):
 
 class TestRedisChallengeStore(ChallengeStoreContract, FetchLogContract):
     """The contracts of a challenge store and of its log."""
+
+    called = "Redis challenge store"
 
     @pytest.fixture
     def challenges(self, url: str) -> RedisChallengeStore:
