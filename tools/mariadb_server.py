@@ -59,7 +59,9 @@ class MariaDB(DatabaseServer):
         return {"ENGINE": "django.db.backends.mysql", "OPTIONS": {"connect_timeout": 2}, **django_address(url)}
 
     def make_data(self, data: Path) -> None:
-        options = ["--no-defaults", f"--datadir={data}", "--skip-test-db", "--auth-root-authentication-method=normal"]
+        # A temporary folder of its own: at its start a server removes the temporary tables that it finds, another's too.
+        folders = [f"--datadir={data}", f"--tmpdir={self.run_folder}"]
+        options = ["--no-defaults", *folders, "--skip-test-db", "--auth-root-authentication-method=normal"]
         run(self.as_user(find("mariadb-install-db"), *options, "--innodb-log-file-size=16M"), cwd=self.run_folder)
 
     def command(self, data: Path) -> list[str | Path]:
@@ -70,7 +72,12 @@ class MariaDB(DatabaseServer):
         rights = ["GRANT ALL ON `acme%`.* TO acme@'%';", "GRANT ALL ON *.* TO admin@'%' WITH GRANT OPTION;"]
         script.write_text("\n".join(["CREATE DATABASE IF NOT EXISTS acme;", *users, *rights]) + "\n")
         script.chmod(0o644)
-        files = [f"--datadir={data}", f"--socket={self.run_folder / 'socket'}", f"--pid-file={self.run_folder / 'pid'}"]
+        files = [
+            f"--datadir={data}",
+            f"--tmpdir={self.run_folder}",
+            f"--socket={self.run_folder / 'socket'}",
+            f"--pid-file={self.run_folder / 'pid'}",
+        ]
         address = [f"--bind-address={self.listen}", f"--port={self.port}"]
         settings = [f"--{name}={value}" for name, value in SETTINGS.items()]
         return [find("mariadbd"), "--no-defaults", *files, *address, f"--init-file={script}", *settings]
