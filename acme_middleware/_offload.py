@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from contextvars import ContextVar, copy_context
-from functools import partial, wraps
+from functools import wraps
 from queue import SimpleQueue
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -40,17 +40,29 @@ def end_if_stopped() -> None:
         raise Stopped
 
 
-def awaitable(function: Callable[Given, Result]) -> Callable[Given, Coroutine[Any, Any, Result]]:
+def awaitable(
+    function: Callable[Given, Result], *, after: Callable[[], object] = lambda: None
+) -> Callable[Given, Coroutine[Any, Any, Result]]:
     """
     Make a function that is to be awaited, under asyncio or trio, of one that blocks.
 
     It runs in a thread, with the caller's context variables. Cancelled, the work ends at its next step, which the caller does
     not wait for.
+
+    Args:
+        after: Is called in that thread at the end, whatever has happened: the thread goes on, and what was opened in it would
+            stay open.
     """
 
     @wraps(function)
     async def awaited(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-        work = _Work(partial(function, *args, **kwargs))
+        def call() -> Result:
+            try:
+                return function(*args, **kwargs)
+            finally:
+                after()
+
+        work = _Work(call)
         _threads().do(work)
         try:
             return await _settled(work.future)

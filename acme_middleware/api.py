@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # a web worker that only hands work on to a queue loads none 
 __all__ = ["adelete", "aissue", "arevoke", "astatus", "astatuses", "delete", "issue", "revoke", "status", "statuses"]
 
 
+Read = Callable[[dict[str, Any], bool], Options]
+
+
 class Api:
     """
     The functions of this module with the options of one place. The adapters have one each, with those of their framework.
@@ -33,12 +36,21 @@ class Api:
     at once as ``chosen``. Every function can be called from any thread and process, also at the same time as others.
 
     Args:
-        read: Makes the options of what a caller has given.
+        read: Makes the options of what a caller has given; and is told whether secrets are needed, which stand in files that
+            not every process may read.
         listener: Is told what happens, where a caller names nobody else.
+        after: Is called after what was awaited, in the thread that did it.
     """
 
-    def __init__(self, read: Callable[..., Options], listener: events.Listener = events.log) -> None:
+    def __init__(
+        self, read: Read, listener: events.Listener = events.log, *, after: Callable[[], object] = lambda: None
+    ) -> None:
         self._read, self._listener = read, listener
+        self.aissue = awaitable(self.issue, after=after)
+        self.arevoke = awaitable(self.revoke, after=after)
+        self.adelete = awaitable(self.delete, after=after)
+        self.astatus = awaitable(self.status, after=after)
+        self.astatuses = awaitable(self.statuses, after=after)
 
     def issue(
         self,
@@ -156,7 +168,7 @@ class Api:
         from acme_middleware.issuance.lineages import open_state
         from acme_middleware.issuance.standing import standings
 
-        own = self._options(chosen, given)
+        own = self._options(chosen, given, secrets=False)
         store = open_state(own, writable=None)  # one that nothing was written to yet has no certificate
         [stands] = standings(own, store, [plan.one(own, store, name)], clock.now())
         return stands
@@ -172,18 +184,12 @@ class Api:
         from acme_middleware.issuance.lineages import open_state
         from acme_middleware.issuance.standing import standings
 
-        own = self._options(chosen, given)
+        own = self._options(chosen, given, secrets=False)
         store = open_state(own, writable=None)  # one that nothing was written to yet has no certificate
         return standings(own, store, plan.items(own, store), clock.now())
 
-    aissue = awaitable(issue)
-    arevoke = awaitable(revoke)
-    adelete = awaitable(delete)
-    astatus = awaitable(status)
-    astatuses = awaitable(statuses)
-
-    def _options(self, chosen: Options | None, given: dict[str, Any]) -> Options:
-        return self._read(**given) if chosen is None else chosen
+    def _options(self, chosen: Options | None, given: dict[str, Any], *, secrets: bool = True) -> Options:
+        return self._read(given, secrets) if chosen is None else chosen
 
 
 def _telling(listener: events.Listener) -> events.Listener:
@@ -196,7 +202,11 @@ def _telling(listener: events.Listener) -> events.Listener:
     return tell
 
 
-_here = Api(options.of_this_process)
+def _of_this_process(given: dict[str, Any], secrets: bool) -> Options:
+    return options.read(("argument", given), *options.layers_of_this_process(secret_files=secrets))
+
+
+_here = Api(_of_this_process)
 
 issue, aissue = _here.issue, _here.aissue
 revoke, arevoke = _here.revoke, _here.arevoke

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db import connections
+
 from acme_middleware.api import Api
 from acme_middleware.options import Options, read
 from django_acme_middleware import conf, signals
@@ -19,11 +21,12 @@ from django_acme_middleware import conf, signals
 __all__ = ["adelete", "aissue", "arevoke", "astatus", "astatuses", "delete", "issue", "revoke", "status", "statuses"]
 
 
-def _options(**given: Any) -> Options:
-    return read(("argument", given), *conf.layers(), ("default", conf.DEFAULTS))
+def _options(given: dict[str, Any], secrets: bool) -> Options:
+    return read(("argument", given), *conf.layers(secret_files=secrets), ("default", conf.DEFAULTS))
 
 
-_here = Api(_options, signals.tell)
+# What is awaited runs in a thread that no request ends in: connections that allow() has opened would stay, and go stale.
+_here = Api(_options, signals.tell, after=connections.close_all)
 
 issue, aissue = _here.issue, _here.aissue
 revoke, arevoke = _here.revoke, _here.arevoke

@@ -22,13 +22,15 @@ from flask_acme_middleware.extension import options_of
 __all__ = ["adelete", "aissue", "arevoke", "astatus", "astatuses", "delete", "issue", "revoke", "status", "statuses"]
 
 
-def _options(*, app: Flask | None = None, **given: Any) -> Options:
+def _options(given: dict[str, Any], secrets: bool) -> Options:
+    chosen = {name: value for name, value in given.items() if name != "app"}
+    app: Flask | None = given.get("app")
     if app is None and not current_app:
         raise ConfigurationError(
             "no app's context is active here, so it is not known whose options hold",
             hint="pass app=..., or call it under `with app.app_context():`",
         )
-    return options_of(app or current_app._get_current_object(), **given)  # type: ignore[attr-defined]
+    return options_of(app or current_app, chosen, secret_files=secrets)
 
 
 _here = Api(_options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,12 @@ class Registered:
         self.middleware = AcmeMiddleware(app.wsgi_app, store=source, on_unknown=options.on_unknown)
 
 
-def options_of(app: Flask, **given: Any) -> Options:
+def options_of(app: Flask, given: Mapping[str, Any] | None = None, *, secret_files: bool = True) -> Options:
     """
     The options of an app, those given before those of its config.
+
+    Args:
+        secret_files: As of :func:`acme_middleware.options.from_settings`.
 
     Raises:
         ConfigurationError: the app has no ``Acme``, or an option is wrong.
@@ -109,4 +113,5 @@ def options_of(app: Flask, **given: Any) -> Options:
     if registered is None:
         raise ConfigurationError(f"the app {app.name!r} has no Acme", hint="call Acme().init_app(app) first")
     configuration = registered.configuration
-    return read(("argument", given), *configuration.layers(), ("default", configuration.defaults))
+    layers = configuration.layers(secret_files=secret_files)
+    return read(("argument", given or {}), *layers, ("default", configuration.defaults))
