@@ -8,6 +8,7 @@ in the other's place is seen, and a child of a fork must not even close what its
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,7 +17,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from acme_middleware.errors import StoreMisconfigured
@@ -95,11 +96,10 @@ class Database:
         )
         # Every statement is committed already: this would be one more round trip, whose failure would look like the write's.
         setattr(engine.dialect, "do_rollback", _nothing)  # noqa: B010 - for a type checker it is a method
-        event.listen(engine, "do_connect", self._connect)
+        connect = self._driver.connect
+        event.listen(engine, "do_connect", lambda dialect, record, args, kwargs: connect(*args, **kwargs))
+        weakref.finalize(self, _close, engine, os.getpid())
         return engine
-
-    def _connect(self, dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
-        return self._driver.connect(*args, **kwargs)
 
     @contextmanager
     def use(
@@ -116,13 +116,10 @@ class Database:
         Raises:
             StoreMisconfigured: it will not work until somebody acts.
             StoreUnavailable: it may work later.
-            IntegrityError: a row of that key is there already.
         """
         try:
             with sql_limits.within(limit, of_silence=of_silence), self.engine.connect() as connection:
                 yield connection
-        except IntegrityError:
-            raise
         except SQLAlchemyError as error:
             cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
             # Not "from error": SQLite's and PostgreSQL's own quote values.
@@ -133,6 +130,12 @@ class Database:
 
 def _nothing(connection: object) -> None:
     """In place of a rollback."""
+
+
+def _close(engine: Engine, pid: int) -> None:
+    """Close what is kept, unless it is a parent's: PyMySQL would tell the server that it goes, in the parent's name."""
+    if pid == os.getpid():
+        engine.dispose()
 
 
 def _parsed(text: str) -> tuple[URL, str]:

@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable, ExecutableDDLElement, SchemaItem
 from sqlalchemy.sql.expression import ColumnElement
 from sqlalchemy.types import REAL, TypeEngine
@@ -113,15 +114,31 @@ def create(connection: Connection) -> list[str]:
     """Make what is missing of the tables and their indexes, and return the names of the tables that were made."""
     made = []
     for table in _metadata.sorted_tables:
-        if not inspect(connection).has_table(table.name):
-            # Two hosts that begin at the same time both get here.
-            connection.execute(CreateTable(table, if_not_exists=True))
-            made.append(table.name)
-        there = {tuple(index["column_names"]) for index in inspect(connection).get_indexes(table.name)}
+        if not _has(connection, table):
+            made += [table.name] if _make(connection, CreateTable(table, if_not_exists=True), table) else []
         for index in table.indexes:
-            if tuple(index.columns.keys()) not in there:
-                connection.execute(CreateIndex(index))
+            if not _has(connection, index):
+                _make(connection, CreateIndex(index), index)
     return made
+
+
+def _has(connection: Connection, part: Table | Index) -> bool:
+    there = inspect(connection)
+    if isinstance(part, Table):
+        return there.has_table(part.name)
+    assert part.table is not None
+    return part.columns.keys() in [index["column_names"] for index in there.get_indexes(part.table.name)]
+
+
+def _make(connection: Connection, statement: ExecutableDDLElement, part: Table | Index) -> bool:
+    try:
+        connection.execute(statement)
+    except DBAPIError:
+        # Two hosts that begin at the same time both get here; even IF NOT EXISTS lets one of them fail.
+        if not _has(connection, part):
+            raise
+        return False
+    return True
 
 
 def statements(dialect: Dialect) -> list[str]:
