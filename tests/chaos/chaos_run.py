@@ -1,0 +1,83 @@
+"""
+Run schedules over one engine, and print a line of JSON for each, then one for all.
+
+    python chaos_run.py --engine Redis --schedules 20 --seed 7
+    python chaos_run.py --engine Redis --minutes 60          # until then
+    python chaos_run.py --engine Redis --seed 7 --only 3     # one schedule of a seed, with all that is known about it
+
+As root: it makes network namespaces, of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+TOOLS = Path(__file__).resolve().parent.parent.parent / "tools"
+sys.path.insert(0, str(TOOLS))
+
+from chaos_engines import ENGINES  # noqa: E402
+from chaos_hosts import ENTER  # noqa: E402
+from chaos_schedule import FAULTS, POINTS, draw  # noqa: E402
+from chaos_world import World  # noqa: E402
+
+HOSTS = 3
+INSIDE = "CHAOS_INSIDE"
+
+
+def main() -> int:
+    given = _arguments()
+    if os.geteuid() != 0:
+        print("the chaos tests make network namespaces, which only root may: run them as root", file=sys.stderr)
+        return 2
+    if INSIDE not in os.environ:
+        os.environ[INSIDE] = "yes"
+        os.execvp(ENTER[0], [*ENTER, sys.executable, *sys.argv])
+    seed = random.randrange(10**6) if given.seed is None else given.seed
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory(prefix="chaos-") as folder,
+        World(given.engine, Path(folder), hosts=HOSTS, broken=given.broken) as world,
+    ):
+        _print({"engine": given.engine, "seed": seed, "setup": time.monotonic() - began})
+        schedules = draw(given.engine, seed, hosts=HOSTS, faults=given.faults, points=given.points)
+        for schedule in itertools.islice(schedules, given.schedules):
+            if given.minutes is not None and time.monotonic() - began > 60 * given.minutes:
+                break
+            if given.only is None or schedule.number == given.only:
+                outcome = world.live_through(schedule, verbose=given.only is not None)
+                _print(outcome)
+                if outcome["wrong"] and given.first:
+                    break
+        _print({"engine": given.engine, "loads": world.reader.loads, "seconds": time.monotonic() - began})
+    return 0
+
+
+def _print(what: dict[str, Any]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=ENGINES, required=True)
+    parser.add_argument("--schedules", type=int, help="how many; without end by default")
+    parser.add_argument("--minutes", type=float, help="begin none after so many")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--only", type=int, metavar="NUMBER", help="only this one, and print all that is known about it")
+    parser.add_argument("--first", action="store_true", help="end with the first schedule that goes wrong")
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=FAULTS, metavar="FAULT")
+    parser.add_argument("--points", nargs="+", choices=POINTS, default=POINTS, metavar="POINT")
+    parser.add_argument("--broken", default="", help="a name of chaos_broken.BREAKS: what to break in the product")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
