@@ -6,11 +6,12 @@ import click
 
 from acme_middleware.cli.verbs import Verbs
 
-COMMANDS = ("copy",)
+COMMANDS = ("init", "copy")
 
 
 @click.group(
-    commands=Verbs(COMMANDS, of="store"), short_help="The store of accounts and certificates: move what it holds elsewhere."
+    commands=Verbs(COMMANDS, of="store"),
+    short_help="The store of accounts and certificates: make its tables, move what it holds.",
 )
 def store() -> None:
     """

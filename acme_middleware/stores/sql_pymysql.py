@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pymysql  # type: ignore[import-untyped]
@@ -11,6 +12,9 @@ from acme_middleware.stores import sql_limits
 from acme_middleware.stores.sql_errors import Fault
 
 __all__ = ["connect", "fault"]
+
+
+_making = threading.Lock()
 
 
 class _Connection(pymysql.connections.Connection):  # type: ignore[misc]
@@ -25,6 +29,17 @@ class _Connection(pymysql.connections.Connection):  # type: ignore[misc]
         """Each wait has its own."""
 
     _write_timeout = _read_timeout
+    _usual_context: Any = None
+
+    def _create_ssl_ctx(self, options: Any) -> Any:
+        # Without TLS options in the URL one is made for each connection, and reading all of the system's roots takes longer
+        # than all the rest.
+        if options:
+            return super()._create_ssl_ctx(options)
+        with _making:
+            if _Connection._usual_context is None:
+                _Connection._usual_context = super()._create_ssl_ctx(options)
+        return _Connection._usual_context
 
 
 def connect(*args: Any, **kwargs: Any) -> Any:
