@@ -86,7 +86,7 @@ def test_a_wrong_thumbprint_is_refused_at_construction(thumbprint):
     ("where", "message", "hint"),
     [
         pytest.param("mongodb://user:secret@cache/0", "no store for mongodb:", "the known schemes are", id="an unknown scheme"),
-        pytest.param("mailto:x", "no store for mailto:", "file:, memory:", id="the known schemes are listed"),
+        pytest.param("mailto:x", "no store for mailto:", "django:, file:", id="the known schemes are listed"),
         pytest.param("/var/lib/acme", "is a path, not a URL", "write file:/var/lib/acme", id="a path in a string"),
         pytest.param("./state", "is a path, not a URL", "write file:./state", id="a relative path"),
         pytest.param("", "no store for ''", "the known schemes are", id="empty"),

@@ -51,10 +51,8 @@ class Redis:
         settings: Lines of redis.conf by their first word, on top of the ones above.
 
     Attributes:
-        host: Where clients on this machine connect to.
+        host: The address in its URLs: ``listen``, or 127.0.0.1 where that is 0.0.0.0. May be set to another address of it.
         port: The port.
-        url: For open_store(), with the password of ``acme``, an ordinary user who may use any key and administer nothing.
-        admin_url: The same for ``admin``, who may do everything.
         log: The server's log, in its folder.
     """
 
@@ -81,30 +79,39 @@ class Redis:
             RuntimeError: it did not start; the message ends with its log.
             FileNotFoundError: there is no redis-server on this machine.
         """
-        with contextlib.ExitStack() as things:
-            self.folder = self._folder or Path(things.enter_context(tempfile.TemporaryDirectory(prefix="redis-")))
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.port = self._port or things.enter_context(local_ports.reserve())[0]
-            self.log = self.folder / "redis.log"
-            things.callback(self._end)
-            self._passwords()
-            self._run()
-            self._things = things.pop_all()
+        for tries_left in (2, 1, 0):
+            with contextlib.ExitStack() as things:
+                try:
+                    self._begin(things)
+                except RuntimeError as error:
+                    # Ports are locked among our own processes only; any other program may have been faster.
+                    if "address already in use" not in str(error).lower() or self._port or not tries_left:
+                        raise
+                else:
+                    self._things = things.pop_all()
+                    break
         return self
 
-    def _passwords(self) -> None:
-        """The two users' passwords, which stay those of the folder, so that URLs outlive the server."""
+    def _begin(self, things: contextlib.ExitStack) -> None:
+        self.folder = self._folder or Path(things.enter_context(tempfile.TemporaryDirectory(prefix="redis-")))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port = self._port or things.enter_context(local_ports.reserve())[0]
+        self.log = self.folder / "redis.log"
+        things.callback(self._end)
+        self._configure()
+        self._run()
+
+    def _configure(self) -> None:
+        # The passwords stay those of the folder, so that URLs outlive the server.
         kept = self.folder / "passwords"
         if not kept.exists():
             kept.touch(mode=0o600)
             kept.write_text(f"{secrets.token_urlsafe(18)} {secrets.token_urlsafe(18)}")
-        self._password, admin = kept.read_text().split()
-        self.url = f"redis://acme:{self._password}@{self.host}:{self.port}/0"
-        self.admin_url = f"redis://admin:{admin}@{self.host}:{self.port}/0"
+        self._password, self._admin_password = kept.read_text().split()
         users = [
             "user default off",
             f"user acme on >{self._password} ~* &* +@all -@admin -@dangerous +info +config|get",
-            f"user admin on >{admin} ~* &* +@all",
+            f"user admin on >{self._admin_password} ~* &* +@all",
         ]
         config = self.folder / "redis.conf"
         config.touch(mode=0o600)
@@ -124,6 +131,16 @@ class Redis:
         except OSError:
             return False
         return b"+PONG" in answers
+
+    @property
+    def url(self) -> str:
+        """For open_store(), with the password of ``acme``, an ordinary user who may use any key and administer nothing."""
+        return f"redis://acme:{self._password}@{self.host}:{self.port}/0"
+
+    @property
+    def admin_url(self) -> str:
+        """The same for ``admin``, who may do everything."""
+        return f"redis://admin:{self._admin_password}@{self.host}:{self.port}/0"
 
     @property
     def pid(self) -> int:

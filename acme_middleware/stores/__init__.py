@@ -64,7 +64,9 @@ def open_challenges(where: str | Path | ChallengeSource, *, option: str = "") ->
         from acme_middleware.errors import StoreMisconfigured  # for an error only: every web worker passes here
 
         if option and isinstance(error, StoreMisconfigured):
-            raise StoreMisconfigured(f"{option}: {error}", hint=error.hint, **error.facts) from error.__cause__
+            refused = StoreMisconfigured(f"{option}: {error}", hint=error.hint, **error.facts)
+            refused.add_note(error.hint)  # a web server that does not start shows a traceback, and no attribute of an error
+            raise refused from error.__cause__
         raise
     return where
 
