@@ -16,7 +16,7 @@ from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, Leas
 from acme_middleware.issuance import advice, failover, renewal
 from acme_middleware.issuance import names as identifier_names
 from acme_middleware.issuance.attempt import Attempt
-from acme_middleware.issuance.lineages import open_state
+from acme_middleware.issuance.lineages import open_state, open_tokens
 from acme_middleware.issuance.published import publish_dir
 from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, order_key, renewal_key
 from acme_middleware.issuance.results import Action, Outcome
@@ -25,7 +25,6 @@ from acme_middleware.issuance.trying_out import try_out
 from acme_middleware.lease import Lease, lease
 from acme_middleware.options import Options
 from acme_middleware.protocol.identifier import Identifier
-from acme_middleware.stores import open_challenges
 from acme_middleware.stores.base import ChallengeSource, Expect, Store
 
 if TYPE_CHECKING:  # it brings the ACME client
@@ -43,6 +42,8 @@ class Issuer:
         options: As :func:`acme_middleware.options.read` gives them.
         listener: Is told every event.
         conversations: Those with CAs that are under way; by default each certificate begins its own.
+        stores: The two stores where they are open already, else those of the options. A sweep opens them once: a database would
+            get connections of its own for each certificate.
 
     Raises:
         ConfigurationError: no store is set, or CA is unknown.
@@ -50,16 +51,18 @@ class Issuer:
     """
 
     def __init__(
-        self, options: Options, *, listener: events.Listener = events.log, conversations: Conversations | None = None
+        self,
+        options: Options,
+        *,
+        listener: events.Listener = events.log,
+        conversations: Conversations | None = None,
+        stores: tuple[Store, ChallengeSource] | None = None,
     ) -> None:
-        self.store: Store = open_state(options, writable=None)
+        self.store, self.challenges = stores or (open_state(options, writable=None), open_tokens(options))
         self.emit, self.conversations = listener, conversations
         self.given = options
         self.authorities: Sequence[Authority] = authorities.find_all(options.ca)
         self._ask(self.authorities[0])
-        self.challenges: ChallengeSource = open_challenges(
-            options.store if options.challenge_store is None else options.challenge_store
-        )
 
     def _ask(self, authority: Authority, next_look: datetime | None = None) -> None:
         self.next_look = next_look

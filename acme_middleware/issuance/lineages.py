@@ -10,8 +10,8 @@ from acme_middleware.errors import ConfigurationError, NameRefused, NoSuchCertif
 from acme_middleware.issuance.names import identifier
 from acme_middleware.issuance.records import CertificateRecord, certificate_key, order_key, renewal_key
 from acme_middleware.options import Options
-from acme_middleware.stores import open_store
-from acme_middleware.stores.base import Store, key
+from acme_middleware.stores import open_challenges, open_store
+from acme_middleware.stores.base import ChallengeSource, Store, key
 from acme_middleware.stores.sealed import SealedStore
 
 
@@ -37,6 +37,11 @@ def open_state(options: Options, *, writable: bool | None = False) -> SealedStor
     if writable is not None:
         store.check(writable=writable)
     return store
+
+
+def open_tokens(options: Options) -> ChallengeSource:
+    """Open the store of tokens: CHALLENGE_STORE, or the one that has all the rest."""
+    return open_challenges(options.store if options.challenge_store is None else options.challenge_store)
 
 
 def known_as(store: Store, name: str) -> str:

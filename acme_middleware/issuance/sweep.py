@@ -29,13 +29,14 @@ from acme_middleware.errors import (
 from acme_middleware.issuance import ledger, plan, renewal
 from acme_middleware.issuance.crew import Crew
 from acme_middleware.issuance.ledger import LedgerRecord
-from acme_middleware.issuance.lineages import open_state
+from acme_middleware.issuance.lineages import open_state, open_tokens
 from acme_middleware.issuance.plan import Item
 from acme_middleware.issuance.published import is_published, publish_dir
 from acme_middleware.issuance.records import RenewalRecord
 from acme_middleware.issuance.results import Result, exit_code
 from acme_middleware.issuance.sweeps import SweepRecord, closes_before, last_of, next_look, previous_to, sweep_key
 from acme_middleware.options import Options
+from acme_middleware.stores.base import ChallengeSource
 
 if TYPE_CHECKING:  # they bring the ACME client, which a sweep without work does not need
     from acme_middleware.issuance.advice import Advice
@@ -155,6 +156,10 @@ class _Sweep:
         return [item for _, item in due], quiet
 
     @cached_property
+    def _tokens(self) -> ChallengeSource:
+        return open_tokens(self.options)
+
+    @cached_property
     def failures(self) -> dict[str, LedgerRecord]:
         return ledger.read_all(self.store)
 
@@ -208,7 +213,8 @@ class _Sweep:
         was_due = self.force or self._why(item, clock.now()) is not None
         try:
             options = replace(plan.options_of(item, self.options), wait=wait)
-            issuer = Issuer(options, listener=self.emit, conversations=conversations)
+            stores = (self.store, self._tokens)
+            issuer = Issuer(options, listener=self.emit, conversations=conversations, stores=stores)
             outcome = issuer.issue(
                 item.names,
                 name=item.name,
