@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import getpass
+import http.client
 import json
 import os
 import re
 import secrets
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -14,19 +18,25 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from background import Background, listens
+from flask import Flask
+from flask_acme_middleware import Acme
 from local_ports import reserve
-from page_steps import blocks, dialogues
+from page_steps import Folder, blocks, dialogues
 from pebble_lab import wait_until
 from postgresql_server import PostgreSQL
 from redis_server import Redis
 from serving import PROJECT
 
+import acme_middleware
+from acme_middleware import errors
+from acme_middleware.errors import NotAllowed
 from acme_middleware.local_ca import LocalCA
 
 PAGE = "docs/from-your-code.md"
@@ -230,3 +240,78 @@ def test_two_hundred_customers_get_their_certificates_and_nobody_else(site: Site
     [command] = [command for command, _ in dialogues(PAGE)]
     assert f"customer-{DOMAINS - 11}.example" in site.manage(*command.removeprefix("python manage.py ").split())
     assert len(ca.state.orders) == DOMAINS + 2  # the one that came late twice
+
+
+def test_an_app_with_an_event_loop_secures_names_and_nginx_serves_each_by_its_name(ca: LocalCA, tmp_path: Path) -> None:
+    paths = os.pathsep.join(map(str, [tmp_path, PROJECT, PROJECT / "integrations"]))
+    with Folder(tmp_path, PYTHONPATH=paths, ACME_CA=ca.directory_url, ACME_CA_BUNDLE=str(ca.ca_bundle)) as folder:
+        folder.env["ACME_SELF_CHECK_VIA"] = ca.resolve["*"] = f"127.0.0.1:{folder.port}"
+        (tmp_path / "main.py").write_text(folder.here(block("BackgroundTasks")))
+        folder.start("uvicorn main:app --port 8000", folder.port)
+        for name in ("one.example", "two.example"):
+            assert reply(folder.port, "PUT", name)[0] == 202
+
+        def state(name: str) -> Any:
+            status, document = reply(folder.port, "GET", name)
+            assert status == 200
+            return document["state"]
+
+        wait_until(lambda: {state("one.example"), state("two.example")} == {"ok"}, "both have their certificates")
+        assert state("three.example") == "missing"
+        check_nginx(folder, ca)
+
+
+def reply(port: int, method: str, name: str) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, f"/domains/{name}")
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+    finally:
+        connection.close()
+
+
+def check_nginx(folder: Folder, ca: LocalCA) -> None:
+    [certificates] = blocks(PAGE, "nginx")
+    certificates = certificates.replace("/srv/mysite/certificates", f"{folder.path}/state/live")
+    (folder.path / "nginx.conf").write_text(
+        f"user {getpass.getuser()}; daemon off; pid {folder.path}/nginx.pid; error_log stderr; events {{}}\n"
+        f"http {{ access_log off; server {{ listen 127.0.0.1:{folder.ca_port} ssl; {certificates} return 204; }} }}\n"
+    )
+    folder.start(f"nginx -p {folder.path} -c nginx.conf", folder.ca_port)
+    trust = ssl.create_default_context(cadata=ca.root_pem)
+    for name in ("one.example", "two.example"):
+        with (
+            socket.create_connection(("127.0.0.1", folder.ca_port), timeout=10) as plain,
+            trust.wrap_socket(plain, server_hostname=name) as served,
+        ):
+            assert (("DNS", name),) == served.getpeercert()["subjectAltName"]  # type: ignore[index]
+
+
+def test_a_flask_app_secures_a_name_within_its_context(ca: LocalCA, tmp_path: Path) -> None:
+    app = Flask("shop", instance_path=str(tmp_path / "instance"))
+    app.config.update(ACME_CA=ca.directory_url, ACME_CA_BUNDLE=ca.ca_bundle, ACME_AGREE_TOS=True, ACME_SELF_CHECK="skip")
+    Acme(app)
+    ca.resolve["*"] = app
+    code: dict[str, Any] = {}
+    exec(block("flask_acme_middleware"), code)
+    until = code["get_certificate"](app, "shop.example", lambda name: name == "shop.example")
+    assert until - datetime.now(UTC) > timedelta(days=80)
+    with pytest.raises(NotAllowed):
+        code["get_certificate"](app, "other.example", lambda name: name == "shop.example")
+
+
+def test_what_the_page_names_is_there() -> None:
+    compile(block("django.tasks"), PAGE, "exec")
+    text = (PROJECT / PAGE).read_text()
+    for name in re.findall(r"`([A-Z][A-Za-z]+)`", text):
+        if name in vars(errors):
+            assert issubclass(vars(errors)[name], errors.AcmeMiddlewareError)
+    table = re.findall(r"^\| (\d+) \| (.+?) \|", text, re.MULTILINE)
+    assert [code for code, _ in table] == ["75", "2", "1"]
+    for code, names in table:
+        for name in re.findall("`(.+?)`", names):
+            made = vars(errors)[name]("x", problem=errors.Problem("unauthorized", "no"), status=403, retry_after=None)
+            assert made.exit_code == int(code)
+    offered = set(re.findall(r"`(\w+)(?:\([^`]*\))?`", text.split("## ")[0]))
+    assert offered >= set(acme_middleware.__all__)
