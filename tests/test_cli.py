@@ -79,7 +79,7 @@ def test_secret_has_no_flag(run: Run) -> None:
         pytest.param(("--ca", "letsencript"), {}, "did you mean letsencrypt", id="misspelt CA"),
         pytest.param(("--store", "memory:"), {}, "only this process could read", id="store in memory"),
         pytest.param((), {"ACME_CHALLENGE_STORE": "memory:"}, "ACME_CHALLENGE_STORE is memory:", id="challenges in memory"),
-        pytest.param(("--store", "postgres://x:secret@db/"), {}, "no store for postgres:", id="store of no kind"),
+        pytest.param(("--store", "etcd://x:secret@db/"), {}, "no store for etcd:", id="store of no kind"),
         pytest.param(("--key-type", "dsa"), {}, "--key-type is 'dsa'", id="key of no kind"),
         pytest.param((), {"ACME_SELF_CHECK": "maybe"}, "ACME_SELF_CHECK is 'maybe'", id="wrong variable"),
         pytest.param(("--config", "none.toml"), {}, "cannot read none.toml", id="file that is not there"),

@@ -332,8 +332,8 @@ def test_on_unknown_takes_two_values(value):
 
 
 def test_a_wrong_scheme_is_refused_at_construction():
-    with pytest.raises(StoreMisconfigured, match=r"^store: there is no store for postgres:") as caught:
-        Responder("postgres://user:secret@host/database")
+    with pytest.raises(StoreMisconfigured, match=r"^store: there is no store for etcd:") as caught:
+        Responder("etcd://user:secret@host/database")
     assert "webroot:" in caught.value.hint
     assert "secret" not in str(caught.value) + caught.value.hint
 

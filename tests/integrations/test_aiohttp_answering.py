@@ -221,7 +221,7 @@ def test_unknown_tokens_are_404_by_option_and_nothing_else_is(env):
     ("store", "option", "error", "words"),
     [
         pytest.param("memory:", "403", ConfigurationError, "on_unknown is '403' but must be", id="on_unknown"),
-        pytest.param("postgres://u:secret@h/x", "pass", StoreMisconfigured, "there is no store for postgres:", id="store"),
+        pytest.param("etcd://u:secret@h/x", "pass", StoreMisconfigured, "there is no store for etcd:", id="store"),
     ],
 )
 def test_a_wrong_option_fails_when_the_middleware_is_made(store, option, error, words):

@@ -244,8 +244,8 @@ def test_the_lifespan_is_the_apps(tmp_path):
 
 def test_a_wrong_scheme_keeps_the_server_from_starting_and_says_what_to_write():
     with (
-        pytest.raises(RuntimeError, match="there is no store for postgres:"),
-        uvicorn("plain_apps:asgi", env={"CHALLENGES": "postgres://user:secret@host/x"}),
+        pytest.raises(RuntimeError, match="there is no store for etcd:"),
+        uvicorn("plain_apps:asgi", env={"CHALLENGES": "etcd://user:secret@host/x"}),
     ):
         pytest.fail("it started")
 

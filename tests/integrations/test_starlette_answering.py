@@ -111,7 +111,7 @@ def test_the_lifespan_is_the_apps(store, name):
 
 
 WRONG = [
-    pytest.param("postgres://user:secret@host/x", "pass", ["there is no store for postgres:", "file:"], id="store"),
+    pytest.param("etcd://user:secret@host/x", "pass", ["there is no store for etcd:", "file:"], id="store"),
     pytest.param("file:state", "maybe", ['on_unknown is \'maybe\' but must be "pass" or "404"'], id="on_unknown"),
 ]
 

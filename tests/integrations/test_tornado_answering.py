@@ -368,7 +368,7 @@ def test_no_process_logs_an_error_that_is_not_the_pages(server):
     ("options", "error", "words"),
     [
         pytest.param({"on_unknown": "403"}, ConfigurationError, "on_unknown is '403' but must be", id="on_unknown"),
-        pytest.param({"store": "postgres://u:secret@h/x"}, StoreMisconfigured, "there is no store for postgres:", id="store"),
+        pytest.param({"store": "etcd://u:secret@h/x"}, StoreMisconfigured, "there is no store for etcd:", id="store"),
         pytest.param({"app": None}, ConfigurationError, "app is None but must be what HTTPServer takes", id="no app"),
         pytest.param({"app": [("/", Application)]}, ConfigurationError, "app is", id="routes without an app"),
     ],
