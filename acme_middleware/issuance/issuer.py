@@ -18,7 +18,7 @@ from acme_middleware.issuance import names as identifier_names
 from acme_middleware.issuance.attempt import Attempt
 from acme_middleware.issuance.lineages import open_state, open_tokens
 from acme_middleware.issuance.published import publish_dir
-from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, order_key, renewal_key
+from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, renewal_key
 from acme_middleware.issuance.results import Action, Outcome
 from acme_middleware.issuance.sweeps import closes_before
 from acme_middleware.issuance.trying_out import try_out
@@ -192,7 +192,7 @@ class Issuer:
             held.check()
             made.write(self.store, certificate_key(lineage), expect=previous.version if previous else Expect.ABSENT)
             record = self._write_renewal(made)
-            self.store.delete(order_key(lineage))
+            ordering.forget_order()
             attempt.succeeded(previous)
             self.emit(
                 events.Issued(

@@ -20,6 +20,7 @@ from acme_middleware.errors import (
     CAUnreachable,
     CertificateRejected,
     ConfigurationError,
+    Conflict,
     UnexpectedAnswer,
 )
 from acme_middleware.issuance import certificate, keys
@@ -40,7 +41,7 @@ from acme_middleware.protocol import order as acme_order
 from acme_middleware.protocol import renewal_info
 from acme_middleware.protocol.identifier import Identifier
 from acme_middleware.protocol.order import Order
-from acme_middleware.stores.base import ChallengeSource, Store
+from acme_middleware.stores.base import ChallengeSource, Expect, Store
 
 NOT_ABOUT_REPLACING = {"rateLimited", "accountDoesNotExist", "userActionRequired", "rejectedIdentifier", "compound", "badNonce"}
 """Refusals of an order that an order for a new certificate would get as well."""
@@ -91,6 +92,7 @@ class Ordering:
         self.authority, self.options, self.store, self.challenges = authority, options, store, challenges
         self.lineage, self.emit, self.still_ours = lineage, emit, still_ours
         self.attempt = attempt
+        self._order_version: str | Expect = Expect.ANY
         self.conversation = conversation
         self.network, self.directory = conversation.network, conversation.directory
 
@@ -114,7 +116,7 @@ class Ordering:
             # The CA has lost the account (or somebody deactivated it elsewhere): its orders are lost as well.
             self.emit(events.Warned(name=self.lineage, message="the CA does not know our account any more; a new one is made"))
             forget_account(self.network.account_url, self.authority, self.options, self.store)
-            self.store.delete(order_key(self.lineage))
+            self.forget_order()
             return self._obtain(wanted, profile, previous)
 
     def _obtain(self, wanted: Sequence[Identifier], profile: str, previous: CertificateRecord | None) -> CertificateRecord:
@@ -141,7 +143,7 @@ class Ordering:
                 self.network, order.url, while_in=("processing", "ready"), first=acme_order.FIRST_POLL_OF_CERTIFICATE
             )
         if order.status != "valid" or not order.certificate:
-            self.store.delete(order_key(self.lineage))
+            self.forget_order()
             said = "; ".join(order.problem.lines()) if order.problem else "it gave no reason"
             raise CertificateRejected(
                 f"the CA did not issue the certificate: {said}", hint="the same command starts a new order"
@@ -154,7 +156,7 @@ class Ordering:
             chain = certificate.accept(pem, wanted, key)
         except CertificateRejected:
             # The next run must not download the same again.
-            self.store.delete(order_key(self.lineage))
+            self.forget_order()
             raise
         if not preferred:
             message = f"the CA offers no chain up to {self.options.preferred_chain}; its default chain is used"
@@ -174,6 +176,11 @@ class Ordering:
             chain_pem=certificate.to_pem(chain[1:]).decode(),
             options={name: value for name in KEPT_OPTIONS if (value := getattr(self.options, name)) is not None},
         )
+
+    def forget_order(self) -> None:
+        """Delete the order's record, which brings nothing any more; not the one that a successor has written meanwhile."""
+        with suppress(Conflict):
+            self.store.delete(order_key(self.lineage), expect=self._order_version)
 
     def renewal_window(self, record: RenewalRecord) -> RenewalWindow | None:
         """Ask when to renew (RFC 9773). None where the CA does not say; a certificate is never lost to a failure here."""
@@ -212,6 +219,7 @@ class Ordering:
             key_pem=self._key(previous),
         )
         saved = OrderRecord.read(self.store, where)
+        self._order_version = saved.version if saved is not None else Expect.ANY
         known = saved is not None and (saved.ca, saved.account_url) == (fresh.ca, fresh.account_url)
         # A run that died between saving the certificate and deleting the order left one that brings nothing new.
         if saved is not None and known and not (previous and saved.url == previous.order_url):
@@ -224,8 +232,11 @@ class Ordering:
                 return order, saved
         self.still_ours()
         order = self._place(wanted, profile, account_url, previous)
+        # Who was frozen on the way here must not write over the order of its successor: that one could be killed, too, and the
+        # next run would not know what was ordered.
+        self.still_ours()
         record = replace(fresh, url=order.url)
-        record.write(self.store, where)
+        self._order_version = record.write(self.store, where, expect=saved.version if saved else Expect.ABSENT)
         self.emit(events.OrderReady(name=self.lineage, names=fresh.names, profile=profile, resumed=False))
         return order, record
 
@@ -235,7 +246,7 @@ class Ordering:
         except CARefused as error:
             # Of a key, perhaps: the next run must not come with the same one again.
             if error.problem.type == "badCSR":
-                self.store.delete(order_key(self.lineage))
+                self.forget_order()
             raise
 
     def _resumable(self, url: str) -> Order | None:

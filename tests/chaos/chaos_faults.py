@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos_engines import Server
-from chaos_hosts import SERVER_ADDRESS, Host
+from chaos_hosts import CA_ADDRESS, SERVER_ADDRESS, Host
 from chaos_journal import read
 from chaos_schedule import STANDING, STRIKES, Blow
 
@@ -119,11 +119,14 @@ class Blows:
                     finally:
                         self.server.thaw()
             case "connection black-holed":
-                host.cut_off(SERVER_ADDRESS)
+                addresses = (SERVER_ADDRESS, CA_ADDRESS) if blow.wide else (SERVER_ADDRESS,)
+                for address in addresses:
+                    host.cut_off(address)
                 try:
                     yield
                 finally:
-                    host.connect_again(SERVER_ADDRESS)
+                    for address in addresses:
+                        host.connect_again(address)
             case "disk full":
                 with self._disk_locks[number]:
                     host.fill_disk()

@@ -20,6 +20,7 @@ POINTS = (
     "checked",
     "placing",
     "placed",
+    "saving order",
     "order saved",
     "presented",
     "telling ready",

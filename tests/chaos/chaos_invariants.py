@@ -107,6 +107,19 @@ def judge_leases(lines: list[Line], verdict: Verdict) -> None:
             return
 
 
+def judge_order_records(lines: list[Line], *, ttl: float, verdict: Verdict) -> None:
+    """Who has lost a lease does not write its order over that of a successor at work: the next run would not know of that."""
+    saved = [line for line in lines if line["point"] == "order saved"]
+    for number, late in enumerate(saved):
+        sign = _last_sign(lines, late["pid"], late["at"])
+        if sign >= late["at"] - ttl - SLACK:
+            continue
+        for other in saved[:number]:
+            done = any(line["point"] == "certificate saved" and other["at"] < line["at"] < late["at"] for line in lines)
+            if other["pid"] != late["pid"] and other["at"] > sign and not done:
+                verdict.wrong.append(f"process {late['pid']}, whose lease had run out, wrote over the order of {other['pid']}")
+
+
 def judge_certificate(
     name: str, store: Store, before: CertificateRecord | None, issued: list[str], lines: list[Line], verdict: Verdict
 ) -> CertificateRecord | None:

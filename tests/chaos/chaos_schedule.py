@@ -41,6 +41,7 @@ class Blow:
         after: Seconds from the beginning, where there is no point, or where no command comes to it.
         host: Which host it is about, where it is about one.
         lasts: Seconds until it ends, where it does not end by itself.
+        wide: A host that is cut off from the server is cut off from the CA as well.
     """
 
     fault: str
@@ -48,9 +49,11 @@ class Blow:
     after: float
     host: int
     lasts: float
+    wide: bool
 
     def __str__(self) -> str:
-        return f"{self.fault} at {self.point or f'{self.after:.1f} s'}"
+        cut = " (and from the CA)" if self.wide and self.fault == "connection black-holed" else ""
+        return f"{self.fault}{cut} at {self.point or f'{self.after:.1f} s'}"
 
 
 @dataclass(frozen=True)
@@ -115,4 +118,5 @@ def _blow(fault: str, rng: random.Random, hosts: int, points: Sequence[str]) -> 
         after=rng.uniform(0.05, SPREAD),
         host=rng.randrange(hosts),
         lasts=rng.uniform(1.0, 2.5),
+        wide=rng.random() < 0.4,
     )

@@ -21,6 +21,7 @@ from chaos_invariants import (
     judge_all_there,
     judge_certificate,
     judge_leases,
+    judge_order_records,
     judge_orders,
     judge_published,
 )
@@ -250,6 +251,7 @@ class World:
         placed = self.orders.placed(name, since=began)
         judge_orders(placed, lines, ttl=TTL, verdict=verdict)
         judge_leases(lines, verdict)
+        judge_order_records(lines, ttl=TTL, verdict=verdict)
         # An order that an earlier window has left over may be what this one is done with.
         issued = [entry.order.id for entry in self.orders.placed(name) if entry.order.status == "valid"]
         made = judge_certificate(name, store, before, [order for order in issued if order not in old], lines, verdict)
