@@ -39,6 +39,7 @@ ADAPTERS = {
         "tests/integrations/test_django_answering.py",
         "tests/integrations/test_django_checks.py",
         "tests/integrations/test_django_issuing.py",
+        "tests/integrations/test_django_tasks.py",
     ],
     "flask": [
         "tests/integrations/test_flask_answering.py",
