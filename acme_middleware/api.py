@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from acme_middleware import clock, events, options
 from acme_middleware._offload import awaitable, end_if_stopped
+from acme_middleware.errors import Conflict, LeaseHeld, LeaseLost, NotAllowed, NotYet
 from acme_middleware.options import Options
 
 if TYPE_CHECKING:  # a web worker that only hands work on to a queue loads none of them
@@ -192,11 +193,16 @@ class Api:
         return self._read(given, secrets) if chosen is None else chosen
 
 
+NO_FAILURES = (NotAllowed, NotYet, LeaseHeld, LeaseLost, Conflict)
+"""Answers that the caller gets. Told as failures they would be errors in the log, for each name that waits, at each call."""
+
+
 def _telling(listener: events.Listener) -> events.Listener:
     """The listener; where whoever awaited has been cancelled, the work ends with it: what a listener raises ends it cleanly."""
 
     def tell(event: events.Event) -> None:
-        listener(event)
+        if not (isinstance(event, events.Failed) and isinstance(event.error, NO_FAILURES)):
+            listener(event)
         end_if_stopped()
 
     return tell

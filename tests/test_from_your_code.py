@@ -23,6 +23,7 @@ import acme_middleware
 from acme_middleware import _offload, events, options
 from acme_middleware.errors import (
     ConfigurationError,
+    LeaseHeld,
     NoSuchCertificate,
     NotAllowed,
     NotYet,
@@ -127,6 +128,21 @@ def test_a_name_that_is_not_allowed_costs_the_ca_nothing(app: App) -> None:
     assert error.value.name == "bank.example"
     assert app.ca.requests() == []
     assert app.call("statuses", **app.options) == []
+
+
+def test_what_only_has_to_wait_or_is_not_allowed_is_no_error_in_the_log(app: App, caplog: pytest.LogCaptureFixture) -> None:
+    app.issue("first.example", hourly=1)
+    with pytest.raises(NotYet):
+        app.issue("second.example", hourly=1)
+    with pytest.raises(NotAllowed):
+        app.issue("third.example", allow=lambda name: False)
+    with lease(open_store(app.options["store"]), "fourth.example"), pytest.raises(LeaseHeld):
+        app.issue("fourth.example", wait=0)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    del app.ca.resolve["*"]
+    with pytest.raises(ValidationFailed):
+        app.issue("fifth.example")
+    assert len([record for record in caplog.records if record.levelname == "ERROR"]) == 1
 
 
 def test_where_there_is_nothing_to_ask_for_nobody_is_asked(app: App) -> None:

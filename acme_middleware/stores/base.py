@@ -21,8 +21,7 @@ What a store must do. Two contracts, because web workers need only the smaller o
 ``renewal/<name>``     public: names, dates, serial, fingerprint, CA, options; can be rebuilt from the certificate
 ``ledger/<ca>/<hash>`` public: the failures in a row of one account and set of names, and when the next try is allowed
 ``budget/<ca>/...``    public: per account, what counted lately against each limit that the CA is known to have
-``ledger/<ca>/<hash>`` public: what failed, how often in a row, when the next try is allowed
-``budget/<ca>/...``    public: what was lately asked of a CA that has limits
+``budget/caps/...``    public: when orders were placed in the last hour, for the caps that an app gives itself
 ``sweep/<host>``       public: when a host last looked after all certificates
 ``lock/<name>``        leases
 ====================  ==========================================================================================
