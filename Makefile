@@ -1,10 +1,15 @@
 # `make demo` and `make test` install what they need first: see tools/setup. ARGS go to the program that is run.
-.PHONY: demo test lowest lint types docs nox bench fresh clean
+.PHONY: demo fleet test lowest lint types docs nox bench fresh clean
 .SILENT:
 
 demo:
 	tools/setup demo
 	.venv/bin/python tools/demo.py $(ARGS)
+
+# Two app hosts behind HAProxy that share a PostgreSQL; one dies while it gets the certificate.
+fleet:
+	tools/setup test
+	.venv/bin/python tools/fleet.py $(ARGS)
 
 test:
 	tools/setup test

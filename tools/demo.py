@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--name", default="example.com", help="the name to get a certificate for (default: %(default)s)")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="run this before stopping: see tools/demo.py")
     options = parser.parse_args(arguments)
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, terminated)
     try:
         with contextlib.ExitStack() as things:
             serial = demonstrate(options.name, options.command, things)
@@ -166,7 +166,7 @@ def fetch(name: str, port: int, root: Path, certificate: Path) -> str:
     return str(facts["serialNumber"])
 
 
-def _terminated(number: int, frame: object) -> NoReturn:
+def terminated(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
