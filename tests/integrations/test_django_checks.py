@@ -55,9 +55,7 @@ def test_a_wrong_secret_is_not_shown(settings):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        pytest.param(
-            "ACME_STORE", "etcd://user:secret@db/site", "ACME_STORE: there is no store for etcd:", id="scheme"
-        ),
+        pytest.param("ACME_STORE", "etcd://user:secret@db/site", "ACME_STORE: there is no store for etcd:", id="scheme"),
         pytest.param("ACME_STORE", "django:nope", "django:nope names no database", id="a database that is not there"),
         pytest.param("ACME_CHALLENGE_STORE", "/var/lib/acme", "ACME_CHALLENGE_STORE: ", id="a path that is no URL"),
         pytest.param("ACME_CHALLENGE_STORE", MemoryStore(), "no blocking, key_authorization", id="an object of the wrong kind"),

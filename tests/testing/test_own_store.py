@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -87,6 +88,22 @@ def test_an_app_answers_from_it_and_a_certificate_is_kept_in_it(on_path, acme_ca
     assert acme_issue("example.com", store=url).action is Action.NOT_DUE
     assert open_store(url).get("certificate/example.com") is not None
     assert (tmp_path / "acme" / "state").stat().st_mode & 0o777 == 0o700
+
+
+def test_the_commands_of_the_readme_find_it_by_its_url(installed: Path, tmp_path: Path, acme_ca) -> None:
+    lines = re.findall(r"^ *\$ acme-middleware (.*)$", README, re.MULTILINE)
+    assert [line.split()[0] for line in lines] == ["check", "issue"]
+    at_ca = ["--ca", acme_ca.directory_url, "--ca-bundle", str(acme_ca.ca_bundle)]
+    words = [word.replace("/var/lib/acme", f"{tmp_path}/acme") for word in lines[0].split()]
+    done = python(installed, tmp_path, "acme_middleware", *words, *at_ca, "--json")
+    findings = {one["what"]: one["level"] for one in json.loads(done.stdout)["findings"]}
+    assert (done.returncode, findings["store"], findings["challenge store"]) == (0, "ok", "ok")
+    # Nobody answers for the name here: the command gets as far as the CA, with a store that it could write to.
+    words = [word.replace("/var/lib/acme", f"{tmp_path}/acme") for word in lines[1].split()]
+    acme_ca.resolve["*"] = "127.0.0.1:1"
+    done = python(installed, tmp_path, "acme_middleware", *words, *at_ca, "--self-check", "skip", "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["type"]) == (1, "ValidationFailed")
 
 
 def test_a_child_of_a_fork_uses_it_as_its_parent_does(on_path, tmp_path) -> None:
