@@ -17,7 +17,7 @@ test:
 
 # With the oldest libraries that pyproject.toml allows. What is left out does not depend on them, or is the newest's to show.
 LEFT_OUT = matrix fuzz local_ca errors renewer test_demo.py test_docs_build.py test_packaging.py test_tools.py \
-	integrations/test_overlap.py renewal/test_long_life.py
+	integrations/test_overlap.py renewal/test_long_life.py testing/test_own_store.py
 lowest:
 	tools/setup lowest
 	.venv-lowest/bin/python -m pytest --ignore-glob '*/test_kill*' --ignore-glob '*/test_*page*' $(LEFT_OUT:%=--ignore tests/%) $(ARGS)
