@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,8 @@ def copy(source: str, target: str, dry_run: bool, force: bool, config: Path | No
     Copy every account, certificate, order and all that is known about their renewal from the store FROM to the store TO,
     and read it back. FROM is only read.
 
-    Both are URLs such as --store takes. What is encrypted in FROM is decrypted, and encrypted in TO, with ENCRYPTION_KEYS.
+    Both are URLs such as --store takes, or env:NAME for the URL in a variable NAME: on a command line every user of the
+    machine can read a password. What is encrypted in FROM is decrypted, and encrypted in TO, with ENCRYPTION_KEYS.
     Leases are not copied, and tokens neither: they live for an hour at most.
 
     It may be run again at any time: what is the same stays, what has become newer in FROM is replaced in TO, and what TO has
@@ -53,6 +55,7 @@ def copy(source: str, target: str, dry_run: bool, force: bool, config: Path | No
     options = flags.load(given, config)
     from acme_middleware.issuance import copying, lineages
 
+    source, target = _url(source), _url(target)
     for url in (source, target):
         if url.startswith("memory:"):
             raise ConfigurationError(
@@ -82,6 +85,16 @@ def copy(source: str, target: str, dry_run: bool, force: bool, config: Path | No
     else:
         _say(count, left, dry_run=dry_run)
     return EXIT_FAILED if any(left.values()) else 0
+
+
+def _url(given: str) -> str:
+    """The URL that is given, or is in the variable that is given."""
+    scheme, _, name = given.partition(":")
+    if scheme != "env":
+        return given
+    if not os.environ.get(name):
+        raise ConfigurationError(f"{given} names a variable that is not set", hint=f"set {name} to the URL of a store")
+    return os.environ[name]
 
 
 def shown(url: str) -> str:

@@ -238,6 +238,7 @@ def test_by_the_command_what_differs_is_named_and_is_exit_code_1(tmp_path):
         pytest.param(["file:store", "memory:"], 2, "ends with it", id="into memory"),
         pytest.param(["file:store", "nope://u:hunter2@h/x"], 2, "there is no store for nope:", id="into no kind of store"),
         pytest.param(["file:store", "webroot:///x"], 2, "webroot: keeps tokens only", id="into a store of tokens"),
+        pytest.param(["file:store", "env:NEW"], 2, "env:NEW names a variable that is not set", id="into no variable"),
         pytest.param(["file:store"], 2, "Missing argument 'TO'", id="to nowhere"),
     ],
 )
@@ -247,6 +248,14 @@ def test_by_the_command_a_wrong_place_is_refused(tmp_path, words, code, says):
     assert (ended.code, says in ended.err) == (code, True), ended.text
     assert "hunter2" not in ended.text
     assert not (tmp_path / "new").exists()
+
+
+def test_by_the_command_urls_may_be_in_variables(tmp_path):
+    store_certificate(tmp_path / "store", "a.example")
+    urls = {"OLD": "file:store", "NEW": f"sqlite:///{tmp_path}/acme.sqlite3"}
+    assert command(tmp_path, "store", "init", "--store", urls["NEW"]).code == 0
+    ended = command(tmp_path, "store", "copy", "env:OLD", "env:NEW", env=urls)
+    assert (ended.code, ended.out) == (0, "  copied      2 records copied\n"), ended.text
 
 
 def test_passwords_are_not_printed():
