@@ -202,8 +202,10 @@ def encrypted(pems):
 def test_what_is_no_pair_is_refused_with_the_reason(tmp_path, pairs, spoil, message):
     cert, key = in_place(tmp_path, pairs[0])
     spoil(cert, key, pairs[1])
+    opened = len(os.listdir("/proc/self/fd"))
     with pytest.raises(ConfigurationError, match=message) as caught:
         read(cert, key, patience=0.05)
+    assert len(os.listdir("/proc/self/fd")) == opened, "what was opened is closed"
     assert caught.value.hint
     assert "PRIVATE" not in repr(caught.value.facts)
 

@@ -117,12 +117,17 @@ def _file(path: str | os.PathLike[str]) -> File:
 
 
 def _read(path: str) -> bytes:
-    # Not blocking: a FIFO in the place of a file must not hang a server.
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)), "rb") as file:
+    # By an opener: Python closes what that has opened, also where it is no file but a folder.
+    with open(path, "rb", opener=_without_waiting) as file:
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise ValueError(f"{path} is far too long for a certificate or a key")
     return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    # A FIFO in the place of a file must not hang a server.
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _no_password() -> str:
