@@ -274,6 +274,27 @@ def test_against_a_server_that_is_gone_everything_ends_at_once(use: Callable[[st
         assert time.monotonic() - start < 1
 
 
+@pytest.fixture
+def black_hole() -> Iterator[str]:
+    """A URL to which connections are not even refused: the server's queue is full, and the kernel says nothing to who comes."""
+    with socket.socket() as listener, ExitStack() as waiting:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        while True:
+            try:
+                waiting.enter_context(socket.create_connection(listener.getsockname(), timeout=0.3))
+            except TimeoutError:
+                break
+        yield f"redis://user:{SECRET}@127.0.0.1:{listener.getsockname()[1]}/0"
+
+
+def test_a_connection_that_is_never_made_is_given_up_after_a_second(black_hole: str) -> None:
+    for call in both(black_hole):
+        start = time.monotonic()
+        fails(call, StoreUnavailable, "did not answer within 1 s", "that the network reaches it")
+        assert time.monotonic() - start < 2
+
+
 def test_a_name_that_leads_nowhere_and_a_socket_that_is_not_there() -> None:
     for call in both(f"redis://user:{SECRET}@no-such-host.invalid/0") + both("redis+socket:///nowhere/redis.sock"):
         fails(call, StoreUnavailable, "does not do its work", "try again")

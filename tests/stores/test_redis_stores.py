@@ -17,6 +17,7 @@ import pytest
 from redis_server import Redis
 
 from acme_middleware.errors import Conflict, StoreMisconfigured, StoreUnavailable
+from acme_middleware.responder import Responder
 from acme_middleware.stores import open_challenges, open_store, redis_connection
 from acme_middleware.stores import redis as redis_stores
 from acme_middleware.stores.base import Expect, Fetch, key, new_version
@@ -344,6 +345,16 @@ def test_the_pages_line_for_web_workers_lets_them_answer_and_log_and_nothing_els
             attempt()
     assert RedisChallengeStore(two_users.url).tokens() == {TOKEN}
     assert RedisStore(issuer).get(KEY).value == b"a private key"
+
+
+def test_a_web_worker_of_that_line_answers_the_ca_and_the_issuer_sees_by_whom_it_was_asked(two_users: Redis) -> None:
+    issuing = RedisChallengeStore(as_user(two_users, "acme-issuer"))
+    issuing.present(TOKEN, TOKEN + ".x", ttl=60)
+    responder = Responder(as_user(two_users, "acme-web"))
+    answer = responder.respond("GET", f"/.well-known/acme-challenge/{TOKEN}", ("192.0.2.1", "a CA"))
+    assert answer is not None
+    assert (answer.status, answer.body) == (200, f"{TOKEN}.x".encode())
+    wait_until(lambda: [(fetch.address, fetch.agent) for fetch in issuing.fetches(TOKEN)] == [("192.0.2.1", "a CA")])
 
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
