@@ -150,6 +150,37 @@ def test_a_registered_domain_has_so_many_orders_in_any_hour(clock: Clock) -> Non
     refused(store, "new.example.co.uk", **rules)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param("a.shop.newest", "b.x.shop.newest", id="a top-level domain that the list does not know"),
+        pytest.param("shop.newest", "www.shop.newest", id="and the domain itself"),
+        pytest.param("a.shop.co.uk", "shop.co.uk", id="one that the list knows"),
+        pytest.param("a.shop.github.io", "b.shop.github.io", id="a suffix that a company gives out names below"),
+        pytest.param("192.0.2.1", "192.0.2.1", id="an address"),
+    ],
+)
+def test_names_of_one_domain_count_together(first: str, second: str, clock: Clock) -> None:
+    store = MemoryStore()
+    order(store, first, hourly_per_domain=1)
+    refused(store, second, hourly_per_domain=1)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param("a.newest", "b.newest", id="below an unknown top-level domain"),
+        pytest.param("a.co.uk", "b.co.uk", id="below a suffix of two parts"),
+        pytest.param("a.github.io", "b.github.io", id="two customers of one company"),
+        pytest.param("192.0.2.1", "192.0.2.2", id="two addresses"),
+    ],
+)
+def test_names_of_two_domains_count_apart(first: str, second: str, clock: Clock) -> None:
+    store = MemoryStore()
+    order(store, first, hourly_per_domain=1)
+    order(store, second, hourly_per_domain=1)
+
+
 def test_one_certificate_counts_once_for_each_of_its_registered_domains(clock: Clock) -> None:
     store = MemoryStore()
     order(store, "a.example.com", "b.example.com", "example.org", hourly_per_domain=2)

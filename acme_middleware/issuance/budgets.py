@@ -203,6 +203,11 @@ def registered_domain(identifier: Identifier) -> str:
     return _suffixes().privatesuffix(identifier.value) or identifier.value
 
 
+def is_listed(name: str) -> bool:
+    """Whether the list of public suffixes knows what a DNS name ends in: it is older than the newest top-level domains."""
+    return _suffixes().publicsuffix(name) is not None
+
+
 @cache
 def _suffixes() -> PublicSuffixList:
     from publicsuffixlist import PublicSuffixList  # 60 ms for its list, which only CAs with limits cost

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from acme_middleware import clock
 from acme_middleware.authorities import Limit
 from acme_middleware.errors import ConfigurationError, Conflict, NotAllowed, NotYet
-from acme_middleware.issuance.budgets import Budget, BudgetRecord, counting, decoded, registered_domain, tidy
+from acme_middleware.issuance.budgets import Budget, BudgetRecord, counting, decoded, is_listed, registered_domain, tidy
 from acme_middleware.issuance.ledger import when
 from acme_middleware.protocol.identifier import Identifier
 from acme_middleware.stores.base import Expect, Store, key
@@ -127,11 +127,18 @@ class Gate:
     def _caps(self, wanted: Sequence[Identifier]) -> Iterator[tuple[str, Budget]]:
         """The one that is everybody's comes last: who is refused by another takes nothing from it."""
         if self.hourly_per_domain:
-            for domain in sorted({registered_domain(entry) for entry in wanted}):
+            for domain in sorted({_domain(entry) for entry in wanted}):
                 where = f"{PLACE}/{key(f'domain-{domain}')}"
                 yield "hourly_per_domain", Budget(Limit(self.hourly_per_domain, HOUR), where, f"for {domain} and below")
         if self.hourly:
             yield "hourly", Budget(Limit(self.hourly, HOUR), f"{PLACE}/all", "in all")
+
+
+def _domain(entry: Identifier) -> str:
+    """Below a top-level domain that is newer than the list, a customer's thousand subdomains are one domain's all the same."""
+    if entry.type == "dns" and not is_listed(entry.value):
+        return ".".join(entry.value.split(".")[-2:])
+    return registered_domain(entry)
 
 
 def _take(store: Store, lineage: str, option: str, cap: Budget) -> None:
