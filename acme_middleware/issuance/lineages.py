@@ -33,9 +33,21 @@ def open_state(options: Options, *, writable: bool | None = False) -> SealedStor
             hint="set ACME_STORE or pass --store, for example file:///var/lib/acme-middleware",
             option="store",
         )
-    store = SealedStore(open_store(options.store), options.encryption_keys or ())
+    store = _sealed(open_store(options.store), options)
     if writable is not None:
         store.check(writable=writable)
+    return store
+
+
+def _sealed(store: Store, options: Options) -> SealedStore:
+    if not isinstance(store, SealedStore):
+        return SealedStore(store, options.encryption_keys or ())
+    if options.encryption_keys is not None:
+        raise ConfigurationError(
+            "the store is a SealedStore with keys of its own, and ENCRYPTION_KEYS are set as well",
+            hint="pass the store that is inside of it, or leave ENCRYPTION_KEYS out",
+            option="encryption_keys",
+        )
     return store
 
 

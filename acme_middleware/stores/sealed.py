@@ -19,7 +19,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 
-from acme_middleware.errors import RecordSealed
+from acme_middleware.errors import ConfigurationError, RecordSealed
 from acme_middleware.stores.base import Expect, Record, Store
 
 __all__ = ["PRIVATE", "SealedStore", "key_id", "sealed_with"]
@@ -29,6 +29,9 @@ PRIVATE = ("account/", "certificate/", "order/")
 
 BEGINNING = b"sealed "
 HEADER = re.compile(rb"sealed 1 ([0-9a-f]{16})\n")
+KEY_SIZE = 32
+"""Bytes of an AES-256 key."""
+
 NONCE = 12
 """Bytes; NIST SP 800-38D section 8.3 allows 2**32 random ones for a key: more than any fleet will ever write."""
 
@@ -44,11 +47,19 @@ class SealedStore:
         inner: The store.
         keys: Of 32 bytes each: the first one seals, all open. Or a callable that gives them, called when they are needed.
 
+    Raises:
+        ConfigurationError: a key is none.
+
     See :mod:`acme_middleware.stores.base` for what its methods do. ``get`` and ``scan`` raise RecordSealed, too, for a
     record that no key opens; ``record`` names it.
     """
 
     def __init__(self, inner: Store, keys: Sequence[bytes] | Callable[[], Sequence[bytes]] = ()) -> None:
+        if not callable(keys) and not all(isinstance(entry, bytes) and len(entry) == KEY_SIZE for entry in keys):
+            raise ConfigurationError(
+                f"encryption keys are bytes, {KEY_SIZE} of them each",
+                hint="acme_middleware.encryption_keys.read() makes them of text",
+            )
         self.inner = inner
         self._given = keys
 

@@ -6,7 +6,10 @@ import secrets
 
 import pytest
 
-from acme_middleware.errors import Conflict, RecordSealed
+from acme_middleware import encryption_keys
+from acme_middleware.errors import ConfigurationError, Conflict, RecordSealed
+from acme_middleware.issuance.lineages import open_state
+from acme_middleware.options import Options
 from acme_middleware.stores.base import Expect, new_version
 from acme_middleware.stores.directory import DirectoryStore
 from acme_middleware.stores.memory import MemoryStore
@@ -214,3 +217,17 @@ def test_keys_show_nowhere(inner):
         store.get("order/a.example")
     said = f"{refused.value!r} {refused.value.hint} {refused.value.facts} {store!r}"
     assert not any(shown in said for shown in (key.hex(), repr(key), "PRIVATE"))
+
+
+@pytest.mark.parametrize("keys", [[NEW[:31]], [NEW + b"x"], ["A" * 43], NEW], ids=["short", "long", "text", "no list"])
+def test_what_is_no_key_is_refused_at_once_and_not_shown(inner, keys):
+    with pytest.raises(ConfigurationError, match="bytes, 32 of them each") as refused:
+        SealedStore(inner, keys)
+    assert "AAAA" not in f"{refused.value!r} {refused.value.hint}"
+
+
+def test_a_store_of_ones_own_that_is_sealed_already_is_not_sealed_twice(inner):
+    own = SealedStore(inner, [NEW])
+    assert open_state(Options(store=own)) is own
+    with pytest.raises(ConfigurationError, match="keys of its own, and ENCRYPTION_KEYS are set as well"):
+        open_state(Options(store=own, encryption_keys=encryption_keys.read([OLD])))
