@@ -11,7 +11,8 @@ from chaos_hosts import SERVER_ADDRESS
 class Server(Protocol):
     """What tools/postgresql_server.py and its siblings have in common."""
 
-    url: str
+    @property
+    def url(self) -> str: ...
 
     def start(self) -> Any: ...
 

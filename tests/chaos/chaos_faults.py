@@ -89,7 +89,11 @@ class Blows:
         if blow.fault in STRIKES:
             self._at_process(blow, struck)
             return
-        release = (lambda: None) if struck is None else lambda: struck[1].unlink(missing_ok=True)
+
+        def release() -> None:
+            if struck is not None:
+                struck[1].unlink(missing_ok=True)
+
         host = self._host_of(struck[0]) if struck else None
         number = blow.host if host is None else host
         try:
@@ -215,7 +219,8 @@ def _again_and_again(work: Callable[[], Any]) -> None:
     deadline = time.monotonic() + 5.0
     while True:
         try:
-            return work()
+            work()
+            return
         except RuntimeError:
             if time.monotonic() > deadline:
                 raise

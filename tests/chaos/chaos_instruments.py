@@ -178,7 +178,7 @@ def instrument(journal: Journal, *, ttl: float) -> None:
     wrap(validation, "say_ready", around("telling ready", ""))
     wrap(Stored, "write", write)
     wrap(publishing, "publish", around("publishing", "published"))
-    publishing._files = _OnDisk(_files, journal)  # type: ignore[assignment]
+    setattr(publishing, "_files", _OnDisk(_files, journal))  # noqa: B010  # as mypy does not see the module's import
 
 
 class _OnDisk:

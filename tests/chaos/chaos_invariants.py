@@ -64,7 +64,7 @@ def judge_orders(placed: list[Placed], lines: list[Line], *, ttl: float, verdict
 
 
 def _of(entry: Placed, line: Line) -> bool:
-    return str(line.get("url", "")).endswith("/" + entry.order.id)
+    return str(line.get("url", "")).rpartition("/")[2] == entry.order.id
 
 
 def _is_late(entry: Placed, lines: list[Line], ttl: float) -> bool:

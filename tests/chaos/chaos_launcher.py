@@ -43,7 +43,7 @@ def commands(told: dict[str, Any]) -> None:
 
     if "FAKETIME" in os.environ:
         # It leaves the monotonic clock alone, but not the sleep until a moment of that clock, which then fails.
-        time.sleep = lambda seconds: select.select([], [], [], seconds)  # type: ignore[assignment,misc]
+        time.sleep = lambda seconds: _sleep(float(seconds))
     if told["broken"]:
         # Beneath the instruments: the journal tells what a broken product does, not what it was asked to do.
         BREAKS[told["broken"]]()
@@ -68,6 +68,10 @@ def commands(told: dict[str, Any]) -> None:
                 _say({"id": running.pop(pid), "code": os.waitstatus_to_exitcode(status)})
     for pid in running:
         os.kill(pid, signal.SIGKILL)
+
+
+def _sleep(seconds: float) -> None:
+    select.select([], [], [], seconds)
 
 
 def _say(what: dict[str, Any]) -> None:
@@ -110,10 +114,11 @@ def _exit_with(work: Callable[[], int]) -> NoReturn:
 def _forked(name: str) -> int:
     """A server that has connected to its stores already, and then forks two workers, which use the same objects."""
     from acme_middleware import options
+    from acme_middleware.errors import StoreUnavailable
     from acme_middleware.stores import open_challenges, open_store
 
     store, challenges = open_store(os.environ["ACME_STORE"]), open_challenges(os.environ["ACME_STORE"])
-    with contextlib.suppress(Exception):  # the store may be down just now; it is connected to, or has tried
+    with contextlib.suppress(StoreUnavailable):  # it may be down just now: then this has tried to connect
         store.get(f"renewal/{name}")
         challenges.key_authorization("a" * 43)
     others = json.loads(os.environ["CHAOS_OPTIONS"])
@@ -127,7 +132,7 @@ def _forked(name: str) -> int:
     # Its own connection is used meanwhile: were it the children's too, answers would get mixed up.
     codes: list[int] = []
     while workers:
-        with contextlib.suppress(_unavailable()):
+        with contextlib.suppress(StoreUnavailable):
             record = store.get(f"renewal/{name}")
             if record is not None and json.loads(record.value)["name"] != name:
                 print("Traceback: another connection's answer", flush=True)
@@ -138,12 +143,6 @@ def _forked(name: str) -> int:
                 codes.append(os.waitstatus_to_exitcode(status))
         select.select([], [], [], 0.02)
     return max(codes)
-
-
-def _unavailable() -> tuple[type[Exception], ...]:
-    from acme_middleware.errors import StoreUnavailable
-
-    return (StoreUnavailable,)
 
 
 def _issue(given: Any, name: str) -> int:

@@ -26,7 +26,8 @@ sys.path.insert(0, str(TOOLS))
 
 from chaos_engines import ENGINES  # noqa: E402
 from chaos_hosts import ENTER  # noqa: E402
-from chaos_schedule import FAULTS, POINTS, draw  # noqa: E402
+from chaos_instruments import POINTS  # noqa: E402
+from chaos_schedule import FAULTS, draw  # noqa: E402
 from chaos_world import World  # noqa: E402
 
 HOSTS = 3

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
 
+import chaos_run
 import pytest
 from chaos_all import run_all
 from chaos_schedule import FAULTS, draw
@@ -60,6 +62,13 @@ def test_a_product_that_is_broken_is_caught(broken: str, points: list[str], caug
     )
     assert set(report.codes.values()) == {0}, report.said
     assert any(caught in what for what in report.wrong), f"{report}\n{report.wrong}"
+
+
+def test_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["chaos_run.py", "--engine", "Redis"])
+    assert chaos_run.main() == 2
+    assert "only root" in capsys.readouterr().err
 
 
 def test_a_seed_names_its_schedules() -> None:
