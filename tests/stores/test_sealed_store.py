@@ -10,8 +10,7 @@ from acme_middleware import encryption_keys
 from acme_middleware.errors import ConfigurationError, Conflict, RecordSealed
 from acme_middleware.issuance.lineages import open_state
 from acme_middleware.options import Options
-from acme_middleware.stores.base import Expect, new_version
-from acme_middleware.stores.directory import DirectoryStore
+from acme_middleware.stores.base import Expect
 from acme_middleware.stores.memory import MemoryStore
 from acme_middleware.stores.sealed import SealedStore, key_id, sealed_with
 from acme_middleware.testing import LeaseContract, StoreContract
@@ -36,23 +35,6 @@ class TestSealedMemoryStore(StoreContract, LeaseContract):
     @pytest.fixture
     def reopen(self, store):
         return lambda: SealedStore(store.inner, [NEW])
-
-
-class TestSealedDirectoryStore(StoreContract, LeaseContract):
-    @pytest.fixture
-    def store(self, tmp_path):
-        return SealedStore(DirectoryStore(tmp_path / "state"), [NEW])
-
-    @pytest.fixture
-    def reopen(self, tmp_path):
-        return lambda: SealedStore(DirectoryStore(tmp_path / "state"), [NEW, OLD])
-
-    def fill(self, store, records):
-        # As put() leaves them, without waiting ten thousand times for the disk.
-        for name, value in records:
-            place = store.inner._place(name)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_bytes(new_version().encode() + b"\n" + value)
 
 
 class TestStoreWithoutKeys(StoreContract, LeaseContract):
