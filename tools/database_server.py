@@ -49,6 +49,8 @@ class DatabaseServer:
     """The system user that Debian's package made for it."""
     fast_stop: signal.Signals = signal.SIGTERM
     """Ends it without waiting for its clients."""
+    abort: signal.Signals = signal.SIGKILL
+    """Ends it at once, where nobody needs its data any more."""
 
     def __init__(self, *, listen: str = "127.0.0.1", port: int | None = None, folder: Path | None = None) -> None:
         self.listen = listen
@@ -103,7 +105,7 @@ class DatabaseServer:
             password.write_text(self.password)
         self.password = password.read_text()
         self._own(self.run_folder, self.folder)
-        things.callback(self.stop_process)
+        things.callback(self._end, self.fast_stop if self._kept_folder else self.abort)
         self.restart()
 
     def _forget(self) -> None:
@@ -145,9 +147,12 @@ class DatabaseServer:
 
     def stop_process(self) -> None:
         """End the server in good order; its data stays, and ``restart`` begins with it. Nothing where it does not run."""
+        self._end(self.fast_stop)
+
+    def _end(self, how: signal.Signals) -> None:
         if self._running is not None:
             self.thaw()
-            self._running.process.send_signal(self.fast_stop)
+            self._running.process.send_signal(how)
             with contextlib.suppress(TimeoutError):  # what is left is killed
                 _wait_until_gone(_tree(self.pid))
             self.kill()

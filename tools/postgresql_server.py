@@ -44,6 +44,7 @@ class PostgreSQL(DatabaseServer):
     scheme = "postgresql+psycopg"
     account = "postgres"
     fast_stop = signal.SIGINT
+    abort = signal.SIGQUIT  # killed, it would leave its shared memory behind
 
     @property
     def admin_url(self) -> str:

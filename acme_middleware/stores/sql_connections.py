@@ -111,14 +111,16 @@ class Database:
         Args:
             tables: Those that are used, for the hint where that is not allowed.
             limit: Seconds that all of it may take, connecting too.
-            of_silence: They count anew with all that arrives.
+            of_silence: Once connected, they count anew with all that arrives.
 
         Raises:
             StoreMisconfigured: it will not work until somebody acts.
             StoreUnavailable: it may work later.
         """
         try:
-            with sql_limits.within(limit, of_silence=of_silence), self.engine.connect() as connection:
+            with sql_limits.within(limit), self.engine.connect() as connection:
+                if of_silence:
+                    sql_limits.count_silence_only()
                 yield connection
         except SQLAlchemyError as error:
             cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error

@@ -86,6 +86,6 @@ def _hint(place: Place, fault: Fault, tables: tuple[str, ...]) -> str:
         Fault.TABLES: "run `acme-middleware store init`, or in a Django site that uses it too `manage.py migrate`",
         Fault.READ_ONLY: "the URL must lead to the primary, not to a replica",
         Fault.OPTION: "see what follows the ? in the URL: the options are those of the driver, psycopg or PyMySQL",
-        Fault.ENGINE: "PostgreSQL 12, MariaDB 10.5, MySQL 8.0, SQLite 3.35 and all newer ones can",
+        Fault.ENGINE: "PostgreSQL, MariaDB, MySQL 8 and SQLite can, in every version that is still looked after",
         Fault.FILE: "this user must be able to write to the file and its folder; `acme-middleware store init` makes the file",
     }[fault]

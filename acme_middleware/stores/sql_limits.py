@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["TOKEN_LIMIT", "USUAL_LIMIT", "left", "progress", "within"]
+__all__ = ["CONNECT_LIMIT", "TOKEN_LIMIT", "USUAL_LIMIT", "count_silence_only", "left", "over", "progress", "within"]
 
 USUAL_LIMIT = 4.0
 """Seconds that an operation on state, or a write of a token, may take."""
@@ -34,15 +34,9 @@ _limit = _Limit()
 
 
 @contextmanager
-def within(seconds: float, *, of_silence: bool = False) -> Iterator[None]:
-    """
-    Give what this thread asks inside of the block so many seconds in all.
-
-    Args:
-        seconds: How many.
-        of_silence: They count anew with all that arrives: for an answer that is long.
-    """
-    _limit.seconds, _limit.of_silence = seconds, of_silence
+def within(seconds: float) -> Iterator[None]:
+    """Give what this thread asks inside of the block so many seconds in all."""
+    _limit.seconds, _limit.of_silence = seconds, False
     _limit.ends = time.monotonic() + seconds
     try:
         yield
@@ -50,8 +44,16 @@ def within(seconds: float, *, of_silence: bool = False) -> Iterator[None]:
         _limit.ends = float("inf")
 
 
+def count_silence_only() -> None:
+    """From now on to the end of the block the seconds count anew with all that arrives: the answer may be long."""
+    _limit.of_silence = True
+    progress()
+
+
 def left() -> float:
     """The seconds left to this thread, at least a few milliseconds: 0 means "for ever" to a socket."""
+    if _limit.of_silence:  # asked before each wait
+        progress()
     return max(0.005, min(_limit.ends - time.monotonic(), _limit.seconds))
 
 

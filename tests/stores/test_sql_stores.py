@@ -18,14 +18,15 @@ import sqlalchemy
 from database_server import DatabaseServer
 from mariadb_server import MariaDB
 from postgresql_server import PostgreSQL
-from sqlalchemy import insert, select, text
+from sqlalchemy import delete, insert, select, text
 
 from acme_middleware.errors import AcmeMiddlewareError, Conflict, StoreMisconfigured, StoreUnavailable
 from acme_middleware.stores import open_challenges, open_store
 from acme_middleware.stores.base import Expect, Fetch, key, new_version
 from acme_middleware.stores.sql import SQLChallengeStore, SQLStore
+from acme_middleware.stores.sql_connections import Database
 from acme_middleware.stores.sql_limits import TOKEN_LIMIT, USUAL_LIMIT
-from acme_middleware.stores.sql_tables import records, tokens
+from acme_middleware.stores.sql_tables import fetches, records, tokens
 from acme_middleware.testing import ChallengeStoreContract, FetchLogContract, LeaseContract, StoreContract
 from acme_middleware.testing.threads import together
 
@@ -49,20 +50,25 @@ class OnSQLite:
         return with_tables(f"sqlite:///{tmp_path}/acme.sqlite3")
 
 
-class OnPostgreSQL:
-    """Each test has a database of its own."""
+@pytest.fixture(scope="class")
+def of_class(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """One database for all tests of a class on a server: making one takes longer than most of them."""
+    database = Database(with_tables(request.getfixturevalue(request.cls.server).new_database()))
+    yield database
+    database.engine.dispose()
+
+
+class OnServer:
+    """A database of ``server``, emptied before each test."""
+
+    server = ""
 
     @pytest.fixture
-    def url(self, postgresql: PostgreSQL) -> str:
-        return with_tables(postgresql.new_database())
-
-
-class OnMariaDB:
-    """Each test has a database of its own."""
-
-    @pytest.fixture
-    def url(self, mariadb: MariaDB) -> str:
-        return with_tables(mariadb.new_database())
+    def url(self, of_class: Database) -> str:
+        with of_class.use() as connection:
+            for table in (records, tokens, fetches):
+                connection.execute(delete(table))
+        return of_class.url.render_as_string(hide_password=False)
 
 
 class StateContracts(StoreContract, LeaseContract):
@@ -104,24 +110,24 @@ class TestStoreInSQLite(OnSQLite, StateContracts):
     called = "SQL store, SQLite"
 
 
-class TestStoreInPostgreSQL(OnPostgreSQL, StateContracts):
-    called = "SQL store, PostgreSQL"
+class TestStoreInPostgreSQL(OnServer, StateContracts):
+    server, called = "postgresql", "SQL store, PostgreSQL"
 
 
-class TestStoreInMariaDB(OnMariaDB, StateContracts):
-    called = "SQL store, MariaDB"
+class TestStoreInMariaDB(OnServer, StateContracts):
+    server, called = "mariadb", "SQL store, MariaDB"
 
 
 class TestChallengesInSQLite(OnSQLite, ChallengeContracts):
     called = "SQL challenge store, SQLite"
 
 
-class TestChallengesInPostgreSQL(OnPostgreSQL, ChallengeContracts):
-    called = "SQL challenge store, PostgreSQL"
+class TestChallengesInPostgreSQL(OnServer, ChallengeContracts):
+    server, called = "postgresql", "SQL challenge store, PostgreSQL"
 
 
-class TestChallengesInMariaDB(OnMariaDB, ChallengeContracts):
-    called = "SQL challenge store, MariaDB"
+class TestChallengesInMariaDB(OnServer, ChallengeContracts):
+    server, called = "mariadb", "SQL challenge store, MariaDB"
 
 
 @pytest.fixture
