@@ -55,6 +55,29 @@ class Script:
         self.sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+class _Pool(redis.ConnectionPool):
+    """
+    Connections that are not used again after a pause.
+
+    Each counts for itself: while one serves a bot's fetch every second, those of an earlier rush grow old below it.
+    """
+
+    def get_connection(self, *args: Any, **kwargs: Any) -> Any:
+        connection: Any = super().get_connection(*args, **kwargs)
+        if time.monotonic() - getattr(connection, "released", float("inf")) > IDLE_LIMIT:
+            try:
+                connection.disconnect()
+                connection.connect()
+            except BaseException:
+                self.release(connection)
+                raise
+        return connection
+
+    def release(self, connection: Any) -> None:
+        connection.released = time.monotonic()
+        super().release(connection)
+
+
 class Server:
     """
     A server, by URL. Nothing is connected to before something is asked. Threads and forks may share it.
@@ -103,9 +126,8 @@ class Server:
             self._settings |= {"connection_class": redis.SSLConnection, "ssl_check_hostname": True, **tls}
         if query:
             raise _wrong(f"it has {', '.join(sorted(query))}", f"after the ? go prefix and db, and with TLS {', '.join(_TLS)}")
-        self._pool: redis.ConnectionPool | None = None
+        self._pool: _Pool | None = None
         self._pid = 0
-        self._used = 0.0
 
     def __repr__(self) -> str:
         return f"{self._where}, keys {self.prefix}*"
@@ -139,15 +161,12 @@ class Server:
             raise self._translated(error) from error
 
     def _client(self) -> Any:
-        now, pool = time.monotonic(), self._pool
+        pool = self._pool
         if pool is None or self._pid != os.getpid():
             # A child of a fork must not speak in between on a connection of its parent's. Of two threads that get here at
             # once both make one: the one that is lost serves its thread, and is gone after that.
-            pool = self._pool = redis.ConnectionPool(**self._settings)
+            pool = self._pool = _Pool(**self._settings)
             self._pid = os.getpid()
-        elif now - self._used > IDLE_LIMIT:
-            pool.disconnect(inuse_connections=False)
-        self._used = now
         return redis.Redis(connection_pool=pool)
 
     def _translated(self, error: redis.RedisError) -> AcmeMiddlewareError:

@@ -252,12 +252,29 @@ def test_children_of_a_fork_have_connections_of_their_own_and_leave_the_parents_
 
 
 def test_an_idle_connection_is_not_used_again_as_a_firewall_may_have_forgotten_it(
-    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+    own: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = store._server.ask("CLIENT ID")
-    assert store._server.ask("CLIENT ID") == first
-    monkeypatch.setattr(redis_connection, "IDLE_LIMIT", 0.0)
-    assert store._server.ask("CLIENT ID") != first
+    monkeypatch.setattr(redis_connection, "TIME_LIMIT", 30.0)
+    store = RedisStore(own.url)
+
+    def let_go() -> None:
+        wait_until(lambda: admin(own, "INFO", "clients")["blocked_clients"] == 6)
+        admin(own, "RPUSH", "list", *range(6))
+
+    def rush() -> set[int]:
+        together([*[lambda: store._server.ask("BLPOP", "list", 20)] * 6, let_go])
+        return {int(client["id"]) for client in admin(own, "CLIENT LIST") if client["user"] == "acme"}
+
+    first = rush()
+    assert len(first) == 6
+    assert rush() == first, "nobody makes a connection where one was used just now"
+    monkeypatch.setattr(redis_connection, "IDLE_LIMIT", 1.0)
+    used = store._server.ask("CLIENT ID")
+    deadline = time.monotonic() + 1.5
+    while time.monotonic() < deadline:
+        assert store._server.ask("CLIENT ID") == used
+        time.sleep(0.02)
+    assert rush() & first == {used}, "only the one that was in use all the time"
 
 
 def test_what_was_written_is_there_after_a_crash_and_the_first_call_works(own: Redis) -> None:
