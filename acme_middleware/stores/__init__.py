@@ -29,7 +29,8 @@ def open_store(where: str | Path | Store) -> Store:
     Args:
         where: ``file:///var/lib/acme-middleware`` (or ``file:relative``, or a Path), ``memory:`` (one per process),
             ``django:`` (with an alias of DATABASES: ``django:other``), ``redis://user:password@host/0`` (``rediss://`` with
-            TLS, ``valkey://``); or a store, which is returned as it is.
+            TLS, ``valkey://``), ``postgresql+psycopg://user:password@host/name`` (``mysql+pymysql://``,
+            ``mariadb+pymysql://``, ``sqlite:////path/of/file``); or a store, which is returned as it is.
 
     Raises:
         StoreMisconfigured: The scheme is unknown, what follows it is wrong, or its driver is missing.

@@ -408,6 +408,15 @@ def test_a_failing_write_tells_nothing_of_what_was_written(shared: Any) -> None:
     assert secret.encode().hex() not in told
 
 
+def test_a_server_that_takes_no_writes_is_named_as_what_it_is(postgresql: PostgreSQL) -> None:
+    url = with_tables(postgresql.new_database())
+    as_admin(postgresql, url, f"ALTER DATABASE {url.rpartition('/')[2]} SET default_transaction_read_only = on")
+    assert SQLStore(url).get(KEY) is None
+    with pytest.raises(StoreMisconfigured, match="is read-only") as caught:
+        SQLStore(url).put(KEY, b"value")
+    assert "primary" in caught.value.hint
+
+
 @pytest.mark.parametrize("kind", SERVERS)
 def test_a_child_after_a_fork_has_connections_of_its_own(shared: Any) -> None:
     url = with_tables(shared.new_database())
