@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,6 +15,7 @@ from acme_middleware.stores import open_challenges, open_store
 from acme_middleware.stores.base import ChallengeSource, ChallengeStore, Fetch, FetchLog, Store
 
 STORE, CHALLENGES = "--acme-store", "--acme-challenge-store"
+AT_ONCE = 8
 SUITES = Path(__file__).with_name("test_stores_by_url.py")
 
 
@@ -80,10 +82,16 @@ def recorded(source: ChallengeSource, presented: set[str]) -> Recorded:
     return RecordedWithLog(source, source, presented) if isinstance(source, FetchLog) else Recorded(source, presented)
 
 
+def fill(store: Store, records: Iterable[tuple[str, bytes]]) -> None:
+    """Write many records, several at once: each waits for a disk, and a server has one wait for several."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(lambda record: store.put(*record), records))
+
+
 def empty(store: Store) -> None:
     """Delete every record."""
-    for key, _ in list(store.scan("")):
-        store.delete(key)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(store.delete, [key for key, _ in store.scan("")]))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

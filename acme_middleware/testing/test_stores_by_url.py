@@ -8,7 +8,7 @@ The stores must be empty, and each test empties them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -17,7 +17,7 @@ from acme_middleware.stores.base import ChallengeStore, Store
 from acme_middleware.testing import ChallengeStoreContract, FetchLogContract, LeaseContract, StoreContract
 from acme_middleware.testing import challenges as challenge_contract
 from acme_middleware.testing import stores as store_contract
-from acme_middleware.testing.by_url import CHALLENGES, STORE, Recorded, empty, recorded
+from acme_middleware.testing.by_url import CHALLENGES, STORE, Recorded, empty, fill, recorded
 
 
 class TestStore(StoreContract, LeaseContract):
@@ -31,6 +31,9 @@ class TestStore(StoreContract, LeaseContract):
     @pytest.fixture
     def reopen(self, request: pytest.FixtureRequest, store: Store) -> store_contract.Reopen:
         return lambda: open_store(request.config.getoption(STORE))
+
+    def fill(self, store: Store, records: Iterable[tuple[str, bytes]]) -> None:
+        fill(store, records)
 
 
 class _WithChallenges:
