@@ -191,3 +191,12 @@ class CertificateRejected(AcmeMiddlewareError):
 
 class PublishFailed(AcmeMiddlewareError):
     """The certificate is safe in the store, but its files could not be written. ``path`` is where."""
+
+
+class DeployFailed(AcmeMiddlewareError):
+    """
+    The certificate is kept, but did not reach a server, which goes on with the one it has.
+
+    ``name`` is the certificate's name, ``spec`` what DEPLOY has for that server, ``step`` what failed; the next run
+    tries again.
+    """
