@@ -357,9 +357,9 @@ asyncio.run(main())
 
 
 def test_a_program_that_ends_meanwhile_leaves_no_lease_that_others_would_have_to_wait_for(plain: App) -> None:
-    answer, site = threading.Event(), plain.ca.resolve["*"]
-    plain.ca.resolve["*"] = lambda environ, start_response: answer.wait(30) and site(environ, start_response)  # type: ignore[operator]
     options = {name: str(value) for name, value in plain.options.items()} | {"challenge_store": plain.options["store"]}
+    answer, site = threading.Event(), AcmeMiddleware(page, store=options["store"])
+    plain.ca.resolve["*"] = lambda environ, start_response: answer.wait(30) and site(environ, start_response)
     with subprocess.Popen(
         [sys.executable, "-c", ENDING, json.dumps(options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as program:
@@ -372,7 +372,9 @@ def test_a_program_that_ends_meanwhile_leaves_no_lease_that_others_would_have_to
         assert program.wait(20) == 0
     tokens = plain.folder / "acme/challenges/.well-known/acme-challenge"
     assert [path.name for path in tokens.iterdir() if not path.name.startswith(".")] == []
-    held = open_store(options["store"]).get("lock/shop.example")
+    store = open_store(options["store"])
+    assert store.get("certificate/shop.example") is None, "it went on, though nobody waited for it"
+    held = store.get("lock/shop.example")
     assert held is not None
     assert json.loads(held.value)["state"] == "free"
 
