@@ -22,7 +22,7 @@ chaos:
 	.venv/bin/python tests/chaos/chaos_all.py --minutes $(MINUTES) $(ARGS)
 
 # With the oldest libraries that pyproject.toml allows. What is left out does not depend on them, or is the newest's to show.
-LEFT_OUT = chaos matrix fuzz local_ca errors renewer test_demo.py test_docs_build.py test_packaging.py test_tools.py \
+LEFT_OUT = chaos matrix fuzz local_ca errors renewer tls test_demo.py test_docs_build.py test_packaging.py test_tools.py \
 	integrations/test_overlap.py renewal/test_long_life.py testing/test_own_store.py
 lowest:
 	tools/setup lowest

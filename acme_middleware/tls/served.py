@@ -21,7 +21,10 @@ MOST_CONTEXTS = 1000
 """Contexts in memory, some tens of kilobytes each. A fleet has more names than one process serves in a minute."""
 
 SHARE = 20
-"""A look at the source that takes long is made rarer: it may cost a twentieth of the time. After a failure, half of that."""
+"""A look at the source that costs much is made rarer: it may take a twentieth of the processor's time."""
+
+PATIENCE = 10
+"""What failed is not tried again for ten times as long as that took."""
 
 TRIED_AGAIN = "it is tried again by itself"
 
@@ -102,9 +105,9 @@ class Served:
         if not self._lock.acquire(blocking=not self._looked):
             return
         try:
-            began = time.monotonic()
-            if began < self._next_look:
+            if time.monotonic() < self._next_look:
                 return
+            began = time.thread_time()
             try:
                 found = self._source.look(self._offers)
             except Exception as error:  # noqa: BLE001 - a source may be anybody's code
@@ -112,8 +115,7 @@ class Served:
             else:
                 self._take(found)
             self._looked = True
-            ended = time.monotonic()
-            self._next_look = ended + max(self._check_every, SHARE * (ended - began))
+            self._next_look = time.monotonic() + max(self._check_every, SHARE * (time.thread_time() - began))
         finally:
             self._lock.release()
 
@@ -163,7 +165,7 @@ class Served:
         except Exception as error:  # noqa: BLE001 - whatever it is, the old one is better
             problem = str(error)
         ended = time.monotonic()
-        self._not_before[offer.key] = ended + max(self._check_every, SHARE / 2 * (ended - began))
+        self._not_before[offer.key] = ended + max(self._check_every, PATIENCE * (ended - began))
         self._tell(offer.key, logging.WARNING, f"{offer.name}: {problem}; {stays}, {TRIED_AGAIN}")
         return held
 

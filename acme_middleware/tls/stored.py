@@ -32,8 +32,9 @@ LIMIT = 2.0
 AHEAD = 200
 """So many certificates are read before anybody has asked for them; of more, those that somebody has asked for."""
 
-SHARE = 20
-"""The thread rests twenty times as long as the store took: ten thousand records are not asked for every second."""
+SHARE = 10
+LONGEST_REST = 30.0
+"""The thread rests ten times as long as the store took, up to this: ten thousand records are not asked for every second."""
 
 NO_FILES: Version = (("", 0, 0), ("", 0, 0))
 
@@ -110,7 +111,7 @@ class _Reader:
             with self._changed:
                 self._looked = True
                 self._changed.notify_all()
-            rest = max(self._check_every, SHARE * (time.monotonic() - began))
+            rest = max(self._check_every, min(LONGEST_REST, SHARE * (time.monotonic() - began)))
 
     def _read_what_somebody_waits_for(self, seconds: float) -> None:
         until = time.monotonic() + seconds
