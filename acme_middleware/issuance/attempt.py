@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from acme_middleware import clock, events
 from acme_middleware.authorities import Authority
-from acme_middleware.errors import AcmeMiddlewareError, CAUnreachable, NotYet, ValidationFailed
+from acme_middleware.errors import AcmeMiddlewareError, CAUnreachable, Conflict, NotYet, ValidationFailed
 from acme_middleware.issuance import ledger
 from acme_middleware.issuance.ledger import Ledger
-from acme_middleware.issuance.records import CertificateRecord, OrderRecord, RenewalRecord, order_key
+from acme_middleware.issuance.records import CertificateRecord, OrderRecord, RenewalRecord, certificate_key, order_key
 from acme_middleware.protocol.identifier import Identifier
-from acme_middleware.stores.base import Store
+from acme_middleware.stores.base import Expect, Store
 
 if TYPE_CHECKING:  # only a CA with limits has budgets
     from acme_middleware.issuance.budgets import Budgets
@@ -54,6 +54,7 @@ class Attempt:
         self.ledger = Ledger(store, authority.id, account, self.names, lineage, warn=self._warn)
         self.budgets = _budgets(store, authority, account)
         self._exempt = False
+        self._replaced: str | Expect = Expect.ANY
         self._lifetime: timedelta | None = None
 
     def refuse(self, record: RenewalRecord | None) -> None:
@@ -81,8 +82,22 @@ class Attempt:
             if not self._order_waits():
                 self._refuse_order(self.budgets)
 
+    def replaces(self, certificate: CertificateRecord | None) -> None:
+        """Say which certificate, read under the lease, is to be replaced: another one is a reason not to order any more."""
+        self._replaced = certificate.version if certificate is not None else Expect.ABSENT
+
     def may_order(self, *, replaces: bool) -> None:
-        """Refuse an order that is about to be placed, as :meth:`refuse` does; ``replaces``: it says what it replaces."""
+        """
+        Refuse an order that is about to be placed, as :meth:`refuse` does, and where it is not needed any more.
+
+        Args:
+            replaces: It says what it replaces.
+
+        Raises:
+            Conflict: a certificate was saved since the lease was taken.
+            NotYet: as :meth:`refuse` does.
+        """
+        self._require_unmade()
         self._exempt = self._exempt and replaces
         if self.budgets is not None and not self._exempt:
             self.budgets.refuse_order(self.lineage, self.wanted)
@@ -124,6 +139,19 @@ class Attempt:
             self.ledger.succeeded()
         else:
             ledger.forget(self.store, self.lineage)
+
+    def _require_unmade(self) -> None:
+        # Who held the lease before us may have been frozen just before it saved. When that one wakes up it saves, and then
+        # deletes its order: so the certificate is looked at after the order, and one of the two is seen.
+        if self._replaced is Expect.ANY:
+            return
+        now = self.store.get(certificate_key(self.lineage))
+        if (now.version if now is not None else Expect.ABSENT) != self._replaced:
+            raise Conflict(
+                f"{self.lineage} was issued by another process just now",
+                hint="run the command again: it takes what is there",
+                key=certificate_key(self.lineage),
+            )
 
     def _refuse_order(self, budgets: Budgets) -> None:
         try:

@@ -154,6 +154,7 @@ class Issuer:
                     outcome = Outcome(Action.BY_ANOTHER, record, self._publish(lineage))
                 else:
                     attempt.refuse(record)  # another process may have tried meanwhile
+                    attempt.replaces(certificate)
                     outcome = self._obtain(wanted, lineage, profile, certificate, held, reason or "forced", attempt)
         except LeaseLost:
             # Everything was saved under the version that was read under the lease: losing it afterwards loses nothing.

@@ -94,6 +94,8 @@ class Blows:
             if struck is not None:
                 struck[1].unlink(missing_ok=True)
 
+        if blow.fault == "read-only":
+            release()  # a process that waits with a file open keeps its disk from becoming read-only
         host = self._host_of(struck[0]) if struck else None
         number = blow.host if host is None else host
         try:

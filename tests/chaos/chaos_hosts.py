@@ -25,8 +25,8 @@ CA_ADDRESS, SERVER_ADDRESS = "10.77.0.1", "10.77.0.2"
 NOBODY = "02:00:00:00:00:99"
 """A hardware address that no card has: what is sent there is gone, and nobody says so."""
 
-DISK = 512
-"""KiB of a host's disk: five versions of a few certificates."""
+DISK = 48
+"""MiB of a host's disk: five versions of each certificate of some hundred schedules."""
 
 SKEWS = {"h1": "-1800", "h2": "+1800"}
 """Seconds that the clocks of two hosts can be made wrong by: an hour apart, and each within what a CA bears."""
@@ -151,7 +151,7 @@ class Host:
         self.name, self.address, self.folder = name, f"10.77.0.{10 + number}", folder
         self.disk, self.live, self.journal = folder / "disk", folder / "disk/live", folder / "journal"
         self.disk.mkdir(parents=True)
-        run("mount", "-t", "tmpfs", "-o", f"size={DISK}k,mode=755", f"disk-{name}", str(self.disk))
+        run("mount", "-t", "tmpfs", "-o", f"size={DISK}m,mode=755", f"disk-{name}", str(self.disk))
         # It says a word once it is in its namespaces.
         ready = 'hostname "$0" && echo && exec sleep infinity'
         self._anchor = subprocess.Popen(["unshare", "--net", "--uts", "sh", "-c", ready, name], stdout=subprocess.PIPE)
@@ -205,6 +205,9 @@ class Host:
     def fill_disk(self) -> None:
         """Leave no byte on the disk."""
         with (self.disk / "filler").open("wb", buffering=0) as filler:
+            free = os.statvfs(self.disk)
+            os.posix_fallocate(filler.fileno(), 0, max(1, (free.f_bavail - 8) * free.f_bsize))
+            filler.seek(0, os.SEEK_END)
             for size in (65536, 4096, 1):
                 try:
                     while True:

@@ -11,13 +11,13 @@ As root: it makes network namespaces, of its own.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import random
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from chaos_schedule import FAULTS, draw  # noqa: E402
 from chaos_world import World  # noqa: E402
 
 HOSTS = 3
+MORE = 10
+"""Schedules beyond those that were asked for, at most."""
 INSIDE = "CHAOS_INSIDE"
 
 
@@ -50,11 +52,18 @@ def main() -> int:
     ):
         _print({"engine": given.engine, "seed": seed, "setup": time.monotonic() - began})
         schedules = draw(given.engine, seed, hosts=HOSTS, faults=given.faults, points=given.points)
-        for schedule in itertools.islice(schedules, given.schedules):
+        met: Counter[str] = Counter()
+        for schedule in schedules:
             if given.minutes is not None and time.monotonic() - began > 60 * given.minutes:
                 break
+            if given.schedules is not None and schedule.number >= given.schedules:
+                # A blow may have fallen when all was done already: a few more, until each fault was there in time.
+                few = [fault for fault in given.faults if met[fault] < given.enough]
+                if not few or schedule.number >= given.schedules + MORE:
+                    break
             if given.only is None or schedule.number == given.only:
                 outcome = world.live_through(schedule, verbose=given.only is not None)
+                met.update(outcome["faults"])
                 _print(outcome)
                 if outcome["wrong"] and given.first:
                     break
@@ -70,6 +79,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=ENGINES, required=True)
     parser.add_argument("--schedules", type=int, help="how many; without end by default")
+    parser.add_argument("--enough", type=int, default=0, help="go on for a few more until each fault was met so often")
     parser.add_argument("--minutes", type=float, help="begin none after so many")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--only", type=int, metavar="NUMBER", help="only this one, and print all that is known about it")

@@ -12,7 +12,7 @@ import sys
 
 import chaos_run
 import pytest
-from chaos_all import run_all
+from chaos_all import ENOUGH, run_all
 from chaos_schedule import FAULTS, draw
 
 SCHEDULES = 100 if os.environ.get("SCALE") == "full" else 20
@@ -28,12 +28,12 @@ def root() -> None:
 @pytest.mark.usefixtures("root")
 def test_whatever_dies_the_promise_holds(capsys: pytest.CaptureFixture[str]) -> None:
     seed = os.environ.get("SEED")
-    report = run_all("--schedules", str(SCHEDULES), seed=int(seed) if seed else None)
+    report = run_all("--schedules", str(SCHEDULES), "--enough", str(ENOUGH), seed=int(seed) if seed else None)
     with capsys.disabled():
         print(f"\n{report}")
     assert set(report.codes.values()) == {0}, report.said
     assert report.wrong == [], "\n".join(report.said.values())
-    assert len(report.schedules) == 3 * SCHEDULES
+    assert len(report.schedules) >= 3 * SCHEDULES
     assert report.too_few() == []
     assert report.loads > 100 * SCHEDULES
 

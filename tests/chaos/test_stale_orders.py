@@ -11,11 +11,21 @@ from acme_middleware import options
 from acme_middleware.errors import AcmeMiddlewareError, CertificateRejected, Conflict
 from acme_middleware.issuance.issuer import Issuer
 from acme_middleware.local_ca import LocalCA
-from acme_middleware.stores.base import Expect
+from acme_middleware.stores.base import Expect, Record
 from acme_middleware.stores.memory import MemoryChallengeStore, MemoryStore
 from acme_middleware.wsgi import AcmeMiddleware
 
 NAME, SUCCESSORS = "frozen.example", b"the order of the successor"
+
+
+class Woken(MemoryStore):
+    """A store where the holder before us, frozen just before it saved, wakes up: it saves, and its order is gone."""
+
+    def get(self, key: str) -> Record | None:
+        found = super().get(key)
+        if key.startswith("order/") and super().get(f"certificate/{NAME}") is None:
+            super().put(f"certificate/{NAME}", b"the certificate of the holder before")
+        return found
 
 
 class Overtaken(MemoryStore):
@@ -93,6 +103,14 @@ def test_frozen_before_it_deletes_an_order_that_has_brought_its_certificate(
     issue(ca, store, challenges)
     assert store.get(f"certificate/{NAME}") is not None
     assert left(store) == SUCCESSORS
+
+
+def test_taken_over_from_one_that_wakes_up_and_saves_no_further_order_is_placed(
+    ca: LocalCA, challenges: MemoryChallengeStore
+) -> None:
+    with pytest.raises(Conflict, match="issued by another process just now"):
+        issue(ca, Woken(), challenges)
+    assert ca.requests("new-order") == []
 
 
 def test_overtaken_by_nobody_it_leaves_no_order(ca: LocalCA, challenges: MemoryChallengeStore) -> None:
