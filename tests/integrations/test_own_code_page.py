@@ -203,7 +203,7 @@ def test_two_hundred_customers_get_their_certificates_and_nobody_else(site: Site
     assert set(site.add(*names, *greedy, "late.example")) == {202}
     # A name in upper case is one that is there; what can be no domain is told at once.
     assert site.add("CUSTOMER-0.example.", "no name", "192.0.2.1") == [202, 400, 400]
-    site.wait_for(DOMAINS, seconds=150)
+    site.wait_for(DOMAINS, seconds=300)
 
     with ca.state.lock:
         ordered = Counter(order.identifiers[0].value for order in ca.state.orders.values())
