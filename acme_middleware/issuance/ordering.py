@@ -27,6 +27,7 @@ from acme_middleware.issuance import certificate, keys
 from acme_middleware.issuance.accounts import forget_account, open_account
 from acme_middleware.issuance.attempt import Attempt
 from acme_middleware.issuance.conversation import Conversation
+from acme_middleware.issuance.patience import save_order
 from acme_middleware.issuance.records import (
     KEY_COMPROMISE,
     CertificateRecord,
@@ -114,7 +115,7 @@ class Ordering:
             if error.problem.type != "accountDoesNotExist":
                 raise
             # The CA has lost the account (or somebody deactivated it elsewhere): its orders are lost as well.
-            self.emit(events.Warned(name=self.lineage, message="the CA does not know our account any more; a new one is made"))
+            self._warn("the CA does not know our account any more; a new one is made")
             forget_account(self.network.account_url, self.authority, self.options, self.store)
             self.forget_order()
             return self._obtain(wanted, profile, previous)
@@ -160,7 +161,7 @@ class Ordering:
             raise
         if not preferred:
             message = f"the CA offers no chain up to {self.options.preferred_chain}; its default chain is used"
-            self.emit(events.Warned(name=self.lineage, message=message))
+            self._warn(message)
         return CertificateRecord(
             name=self.lineage,
             names=tuple(entry.value for entry in wanted),
@@ -187,7 +188,7 @@ class Ordering:
         try:
             return self.conversation.renewal_window(record.ari_id, record.not_after)
         except (CAUnreachable, CARefused, UnexpectedAnswer) as error:
-            self.emit(events.Warned(name=self.lineage, message=f"no renewal information: {error}"))
+            self._warn(f"no renewal information: {error}")
             return None
 
     def _offered(self, profile: str) -> str:
@@ -201,7 +202,7 @@ class Ordering:
                 option="profile",
             )
         message = f"the CA has no profile {profile!r} (it offers {offered}); its default is used"
-        self.emit(events.Warned(name=self.lineage, message=message))
+        self._warn(message)
         return ""
 
     def _open_order(
@@ -231,14 +232,18 @@ class Ordering:
                 self.emit(events.OrderReady(name=self.lineage, names=fresh.names, profile=profile, resumed=True))
                 return order, saved
         self.still_ours()
+        self.store.get(where)  # a lease outlives a store that is down, and an order that cannot be saved is lost
         order = self._place(wanted, profile, account_url, previous)
         # Who was frozen on the way here must not write over the order of its successor: that one could be killed, too, and the
         # next run would not know what was ordered.
         self.still_ours()
         record = replace(fresh, url=order.url)
-        self._order_version = record.write(self.store, where, expect=saved.version if saved else Expect.ABSENT)
+        self._order_version = save_order(record, self.store, where, saved, still_ours=self.still_ours, warn=self._warn)
         self.emit(events.OrderReady(name=self.lineage, names=fresh.names, profile=profile, resumed=False))
         return order, record
+
+    def _warn(self, message: str) -> None:
+        self.emit(events.Warned(name=self.lineage, message=message))
 
     def _finalize(self, order: Order, csr: bytes) -> Order:
         try:
@@ -273,7 +278,7 @@ class Ordering:
             # A CA may refuse what we say is replaced (already replaced, not its own, unknown). Certificates of other clients
             # have expired because they insisted.
             message = f"the CA refused to take this as a replacement ({error.problem.detail}); ordered as a new certificate"
-            self.emit(events.Warned(name=self.lineage, message=message))
+            self._warn(message)
             return self._new_order(wanted, profile, "")
 
     def _new_order(self, wanted: Sequence[Identifier], profile: str, replaces: str) -> Order:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from acme_middleware import events
 from acme_middleware.challenge import is_token
-from acme_middleware.errors import CARefused, ConfigurationError, ValidationFailed
+from acme_middleware.errors import CARefused, ConfigurationError, StoreUnavailable, ValidationFailed
 from acme_middleware.issuance import failure
 from acme_middleware.issuance.self_check import Finding, check
 from acme_middleware.options import Options
@@ -88,6 +88,7 @@ def validate(
         _self_check(pending, options, lineage, emit)
         for entry in pending:
             still_ours()
+            _still_there(challenges, entry)
             say_ready(network, entry.authorization, entry.challenge)
         order = wait_for_order(network, order.url, while_in=("pending",))
         if order.status == "invalid":
@@ -145,6 +146,18 @@ def _present(challenges: ChallengeSource, entry: _Pending) -> None:
             "the challenge store answers for another account than the one that ordered",
             hint=f"this account's store is thumbprint:{thumbprint}",
             option="challenge_store",
+        )
+
+
+def _still_there(challenges: ChallengeSource, entry: _Pending) -> None:
+    """
+    See that the token can be read. A lease is not lost as soon as its store is down, and the CA looks once: told while the
+    workers cannot read the token, it gives up the order, which the next run could have completed.
+    """
+    if challenges.key_authorization(entry.challenge.token) != entry.key_authorization:
+        raise StoreUnavailable(
+            f"the token for {entry.name} is gone from the challenge store, where it was just put",
+            hint="run the command again; a store that loses what it has taken must not be used: is it a cache that is full?",
         )
 
 
