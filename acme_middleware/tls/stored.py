@@ -12,6 +12,7 @@ import os
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -73,7 +74,8 @@ class StoreSource:
         reader = self._reader
         if reader is None or reader.pid != os.getpid():
             reader = self._reader = _Reader(self._store, self._check_every)
-            threading.Thread(target=reader.run, name="acme-middleware-tls", daemon=True).start()
+            alive = weakref.ref(self)
+            threading.Thread(target=reader.run, args=(alive,), name="acme-middleware-tls", daemon=True).start()
         return reader.offers_now()
 
 
@@ -101,10 +103,10 @@ class _Reader:
                 raise StoreUnavailable(self._problems[""])
             return self._offers
 
-    def run(self) -> None:
-        """Look again and again, and read what is asked for in between."""
+    def run(self, alive: Callable[[], object]) -> None:
+        """Look again and again, and read what is asked for in between, for as long as somebody has the source."""
         rest = 0.0
-        while True:
+        while alive() is not None:
             self._read_what_somebody_waits_for(rest)
             began = time.monotonic()
             self._note("", self._look)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import ssl
+import subprocess
 import time
 from functools import partial
 from pathlib import Path
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 import tls_page
 from pebble_lab import wait_until
-from tls_lab import certificate, der, published
+from tls_lab import NAME, certificate, der, published
 from tls_load import Load, peer
 
 FULL = os.environ.get("SCALE") == "full"
@@ -55,3 +58,50 @@ def test_under_load_each_renewal_is_followed_and_no_handshake_fails(
 
 def _serves(port: int, expected: bytes) -> bool:
     return peer(port) == expected
+
+
+STARTED = [(title, line) for title, line in LINES if title != "cheroot"]
+
+
+@pytest.mark.parametrize(("title", "line"), STARTED, ids=[f"{title}: {line}" for title, line in STARTED])
+def test_it_starts_without_a_certificate_and_serves_the_first_one(title: str, line: str, tmp_path: Path, live: Path) -> None:
+    with tls_page.running(PAGE[title], line, tmp_path, live, ready=False) as server:
+        wait_until(lambda: _refused(server.port), "it says that it has none", limit=20)
+        expected = published(live, certificate())
+        wait_until(lambda: not _refused(server.port), "there is a certificate", limit=20)
+        wait_until(lambda: all(_serves(server.port, expected) for _ in range(5)), "all workers have it", limit=20)
+        log = server.log()
+    assert "there is no certificate yet" in log, "it says why"
+    assert "Exception ignored" not in log
+
+
+def test_daphne_serves_the_published_files_with_their_chain_and_after_a_restart_the_new_ones(
+    tmp_path: Path, live: Path
+) -> None:
+    for kind in ("ec", "rsa"):
+        expected = certificate(kind=kind)
+        published(live, expected)
+        with tls_page.running(PAGE["daphne"], PAGE["daphne"].commands[0], tmp_path, live) as server:
+            sent = chain(server.port)
+        assert sent == [expected.cert, expected.chain]
+
+
+def chain(port: int) -> list[bytes]:
+    """All certificates that a server sends, as openssl prints them."""
+    shown = subprocess.run(
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-servername", NAME, "-showcerts"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=30,
+        check=True,
+    ).stdout
+    return re.findall(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n", shown, flags=re.DOTALL)
+
+
+def _refused(port: int) -> bool:
+    """Whether the server ends handshakes because it has no certificate: by an alert, or as asyncio does, before it is sent."""
+    try:
+        peer(port)
+    except (ssl.SSLError, ConnectionResetError):
+        return True
+    return False
