@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from acme_middleware import events
 from acme_middleware.errors import AcmeMiddlewareError, StoreMisconfigured
 from acme_middleware.issuance import plan
-from acme_middleware.issuance.lineages import open_state
+from acme_middleware.issuance.lineages import open_state, open_tokens
 from acme_middleware.issuance.plan import Item
 from acme_middleware.issuance.results import Result
 from acme_middleware.options import Options
+from acme_middleware.stores.base import ChallengeSource, Store
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +35,12 @@ def rehearse(options: Options, names: Sequence[str] = (), *, listener: events.Li
     found = plan.chosen(plan.items(options, store), names)
     if not found:
         store.check(writable=False)
-    return [_try(item, options, listener) for item in found]
+        return []
+    stores = (store, open_tokens(options))
+    return [_try(item, options, listener, stores) for item in found]
 
 
-def _try(item: Item, options: Options, listener: events.Listener) -> Result:
+def _try(item: Item, options: Options, listener: events.Listener, stores: tuple[Store, ChallengeSource]) -> Result:
     from acme_middleware.issuance.dry_run import dry_run
     from acme_middleware.issuance.issuer import Issuer
 
@@ -45,7 +48,7 @@ def _try(item: Item, options: Options, listener: events.Listener) -> Result:
         action = "damaged" if isinstance(item.error, StoreMisconfigured) else "failed"
         return Result(item.name, action, item.record, str(item.error), item.error)
     try:
-        issuer = Issuer(plan.options_of(item, options), listener=listener)
+        issuer = Issuer(plan.options_of(item, options), listener=listener, stores=stores)
         done = dry_run(issuer, item.names, name=item.name, drop_names=item.declared is not None)
     except AcmeMiddlewareError as error:
         return Result(item.name, "failed", item.record, str(error), error)
