@@ -7,6 +7,7 @@ Looking is cheap and is done again and again; a key is read only when its certif
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import ssl
@@ -22,6 +23,8 @@ from acme_middleware.stores.base import Store
 __all__ = ["Offer", "Source", "Where", "named_in", "open_source"]
 
 Path: TypeAlias = str | os.PathLike[str]
+
+log = logging.getLogger("acme_middleware.tls")
 
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
@@ -94,6 +97,7 @@ class FolderSource:
 
     def __init__(self, root: Path) -> None:
         self._root = os.path.abspath(root)
+        self._said: dict[str, str] = {}
 
     def __str__(self) -> str:
         return self._root
@@ -110,13 +114,29 @@ class FolderSource:
     def _offer(self, name: str, known: Offer | None) -> Offer | None:
         for folder in (f"{self._root}/{name}/current", f"{self._root}/{name}"):
             try:
-                return _of_files(f"{folder}/fullchain.pem", f"{folder}/privkey.pem", known, name=name, folder=folder)
+                offer = _of_files(f"{folder}/fullchain.pem", f"{folder}/privkey.pem", known, name=name, folder=folder)
             except OSError as error:
                 if error.errno not in NOT_THERE:
-                    return known
+                    return self._kept(name, known, f"cannot read {error.filename}: {error.strerror}")
             except ValueError:
-                return known  # somebody is writing it
+                # Somebody may be writing it.
+                return self._kept(name, known, f"{folder}/fullchain.pem is no certificate in PEM")
+            else:
+                self._said.pop(name, None)
+                return offer
         return None
+
+    def _kept(self, name: str, known: Offer | None, problem: str) -> Offer | None:
+        """What was there before, for the one that cannot be read; the others are looked at as ever."""
+        if self._said.get(name) != problem:
+            self._said[name] = problem
+            log.warning(
+                "%s: %s; %s, it is tried again by itself",
+                name,
+                problem,
+                "the old certificate stays" if known else "it is left out",
+            )
+        return known
 
 
 class PairSource:
@@ -150,11 +170,13 @@ def named_in(certificate: bytes) -> tuple[tuple[str, ...], datetime]:
     """
     from cryptography import x509  # when there is a certificate to read; who serves none yet starts faster
 
-    read = x509.load_pem_x509_certificate(certificate)
     try:
+        read = x509.load_pem_x509_certificate(certificate)
         names = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return (), read.not_valid_after_utc
+    except (x509.DuplicateExtension, x509.InvalidVersion) as error:
+        raise ValueError(str(error)) from error
     of_hosts = (name.lower() for name in names.get_values_for_type(x509.DNSName))
     return (*of_hosts, *map(str, names.get_values_for_type(x509.IPAddress))), read.not_valid_after_utc
 
