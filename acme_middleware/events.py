@@ -90,6 +90,36 @@ class Published(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verified(Event):
+    """A server was connected to at each of ``addresses``, and presents the certificate."""
+
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotServed(Event):
+    """The certificate is not what a server presents, at some address at least; ``problems`` say where, and what instead."""
+
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployed(Event):
+    """A deployer (``spec``, as DEPLOY has it) has taken the certificate to its server on this host."""
+
+    spec: str
+    serial: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployFailed(Event):
+    """The certificate did not reach the server of a deployer (``spec``); ``error`` says why. The next run tries again."""
+
+    spec: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warned(Event):
     """Something did not go as it should and did not stop the work."""
 
@@ -130,6 +160,8 @@ Listener = Callable[[Event], None]
 
 LEVELS = {
     Failed: logging.ERROR,
+    DeployFailed: logging.ERROR,
+    NotServed: logging.ERROR,
     Expiring: logging.ERROR,
     Warned: logging.WARNING,
     SelfCheckUnsure: logging.WARNING,

@@ -20,6 +20,7 @@ VERBS = (
     "renew",
     "status",
     "check",
+    "verify",
     "print-config",
     "ca",
     "account",

@@ -12,18 +12,21 @@ import click
 from acme_middleware import clock
 from acme_middleware.cli import flags
 from acme_middleware.cli.report import plain, print_json, print_table, reported
+from acme_middleware.deploy import proofs
+from acme_middleware.deploy.proofs import Proof
 from acme_middleware.issuance import lineages, plan, sweeps
 from acme_middleware.issuance.ledger import when
+from acme_middleware.issuance.published import publish_dir
 from acme_middleware.issuance.standing import Standing, in_words, standings, warnings
 from acme_middleware.issuance.sweeps import SweepRecord
 
 EXIT_ATTENTION = 3
-HEADINGS = ("NAME", "STATE", "VALID UNTIL", "RENEWS ABOUT", "CA")
+HEADINGS = ("NAME", "STATE", "VALID UNTIL", "RENEWS ABOUT", "SERVED", "CA")
 FACTS = ("names", "ca", "profile", "serial", "fingerprint", "not_before", "not_after", "issued_at", "renew_after")
 
 
 @click.command(short_help="Show every certificate: its state, until when it is valid, when it renews, what failed.")
-@flags.of_table(only={"store", "ca"})
+@flags.of_table(only={"store", "ca", "publish_dir"})
 @reported
 def status(config: Path | None, as_json: bool, **given: Any) -> int:
     """
@@ -32,7 +35,7 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
 
     A certificate is ok, due, overdue (more than half of the time from due to expired is over), expired, failing (the last try
     failed, or what CERTIFICATES asks for cannot be had), missing (declared, and not issued yet) or damaged (its record cannot
-    be read).
+    be read). It is SERVED if `verify` on this host has seen it; "-" where it has not looked since it was issued.
 
     \b
     --json prints one object: "certificates", each with
@@ -41,6 +44,7 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
       renews_by: "ARI" (the CA's advice) or "lifetime"; explanation: the CA's URL
       why: why it must be issued now, or ""; declared: whether in CERTIFICATES
       problem: what is wrong with its record, or null
+      verified: null, or served, at, problems (of this very certificate)
       last_error: null, or error, kind, failures, failed_at, next_try, paused;
     "sweeps", each with host, began, ended, every (seconds), counts;
     and "warnings", sentences.
@@ -55,23 +59,32 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
     found = standings(options, store, items, now)
     swept = sweeps.read_all(store)
     warned = warnings(swept, items, now)
+    seen = _proofs(publish_dir(options, store), found)
     if as_json:
         print_json(
             {
-                "certificates": [_document(one) for one in found],
+                "certificates": [_document(one, seen.get(one.name)) for one in found],
                 "sweeps": [_sweep_document(record) for record in swept],
                 "warnings": warned,
             }
         )
     elif found:
-        print_table(HEADINGS, [row for one in found for row in _rows(one, now)])
+        print_table(HEADINGS, [row for one in found for row in _rows(one, seen.get(one.name), now)])
         _show_sweeps(swept, warned, now)
     else:
         click.echo(f"  no certificate yet: `{flags.surroundings().issue_command} example.com` gets one")
     return EXIT_ATTENTION if any(one.needs_somebody for one in found) else 0
 
 
-def _document(one: Standing) -> dict[str, Any]:
+def _proofs(root: Path | None, found: Sequence[Standing]) -> dict[str, Proof]:
+    """What `verify` has seen of these very certificates."""
+    if root is None or not (root / proofs.FOLDER).is_dir():
+        return {}
+    read = {one.name: (proofs.read(root, one.name), one.record) for one in found}
+    return {name: proof for name, (proof, record) in read.items() if proof and record and proof.is_of(record.fingerprint)}
+
+
+def _document(one: Standing, proof: Proof | None) -> dict[str, Any]:
     item, record, failure = one.item, one.item.record, one.failure
     return {
         "state": one.state,
@@ -84,6 +97,7 @@ def _document(one: Standing) -> dict[str, Any]:
         "why": one.why,
         "declared": item.declared is not None,
         "problem": None if item.error is None else str(item.error),
+        "verified": proof and {"served": proof.served, "at": plain(proof.at), "problems": list(proof.problems)},
         "last_error": failure
         and {
             "error": failure.error,
@@ -107,11 +121,12 @@ def _sweep_document(record: SweepRecord) -> dict[str, Any]:
     }
 
 
-def _rows(one: Standing, now: datetime) -> Iterator[tuple[str, ...]]:
+def _rows(one: Standing, proof: Proof | None, now: datetime) -> Iterator[tuple[str, ...]]:
     record, failure = one.item.record, one.failure
     ca = "-" if record is None else f"{record.ca} ({record.profile})" if record.profile else record.ca
     until = "-" if record is None else f"{record.not_after:%Y-%m-%d} ({(record.not_after - now).days} d)"
-    yield one.item.name, one.state, until, _renews(one, now), ca
+    served = "-" if proof is None else "yes" if proof.served else "no"
+    yield one.item.name, one.state, until, _renews(one, now), served, ca
     if one.item.error is not None:
         yield (str(one.item.error),)
         yield from ((line,) for line in one.item.error.hint.splitlines())
@@ -124,6 +139,8 @@ def _rows(one: Standing, now: datetime) -> Iterator[tuple[str, ...]]:
         yield (f"last error: {failure.error} ({often}{failure.failed_at:%Y-%m-%d %H:%M} UTC)",)
         if failure.paused:
             yield (f"the CA has paused this account for these names: {failure.paused}",)
+    if proof is not None:
+        yield from ((f"not served: {problem} (looked {proof.at:%Y-%m-%d %H:%M} UTC)",) for problem in proof.problems)
     if one.left_out:
         yield ("not in CERTIFICATES: renewed as it was issued, until it is deleted",)
 

@@ -64,10 +64,12 @@ def delete(options: Options, name: str, *, files: bool = False) -> Deleted:
 def _without_files(gone: Deleted, root: Path | None, *, remove: bool) -> Deleted:
     if root is None:
         return gone
+    from acme_middleware.deploy import proofs
     from acme_middleware.deploy.publish import directory_name
     from acme_middleware.deploy.unpublish import unpublish
 
     if remove:
+        proofs.forget(root, gone.name)
         folder, strangers = unpublish(root, gone.name)
         return gone._replace(files=folder, strangers=tuple(strangers))
     folder = root / directory_name(gone.name)
