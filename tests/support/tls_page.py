@@ -18,6 +18,7 @@ from tls_load import peer
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "tls.md"
 LIVE = "/var/lib/acme-middleware/live"
+EXPORTED = "/etc/granian"
 CHECK_EVERY = 0.05
 
 WSGI = """
@@ -72,6 +73,7 @@ APPS = {
     "werkzeug": WSGI,
     "flask run": FLASK,
     "daphne": ASGI,
+    "granian": ASGI,
 }
 
 
@@ -120,6 +122,7 @@ def running(section: Section, command: str, folder: Path, live: Path, *, ready: 
 
         def local(text: str) -> str:
             text = text.replace(f'("{LIVE}")', f'("{LIVE}", check_every={CHECK_EVERY})').replace(LIVE, str(live))
+            text = text.replace(EXPORTED, str(folder / "exported"))
             return re.sub(r"\b443\b", str(port), text).replace("0.0.0.0", "127.0.0.1")
 
         for name, code in {**section.files, "myapp.py": APPS[section.title]}.items():

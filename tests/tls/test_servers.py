@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import ssl
 import subprocess
 import time
@@ -16,13 +17,18 @@ from pebble_lab import wait_until
 from tls_lab import NAME, certificate, der, published
 from tls_load import Load, peer
 
+from acme_middleware.clock import now
+from acme_middleware.deploy.deployer import Deployment
+from acme_middleware.deploy.exports import Files
+from acme_middleware.deploy.publish import Pems, publish
+
 FULL = os.environ.get("SCALE") == "full"
 RENEWALS = 200 if FULL else 20
 FEW = 20 if FULL else 4
 
 PAGE = tls_page.sections()
 LOADED = ["gunicorn", "uvicorn under gunicorn", "uvicorn", "hypercorn", "Tornado"]
-LINES = [(title, line) for title, section in PAGE.items() for line in section.commands if title != "daphne"]
+LINES = [(title, line) for title, section in PAGE.items() for line in section.commands if title not in ("daphne", "granian")]
 
 
 @pytest.fixture
@@ -84,6 +90,33 @@ def test_daphne_serves_the_published_files_with_their_chain_and_after_a_restart_
         with tls_page.running(PAGE["daphne"], PAGE["daphne"].commands[0], tmp_path, live) as server:
             sent = chain(server.port)
         assert sent == [expected.cert, expected.chain]
+
+
+def test_granian_serves_exported_files_and_after_a_reload_the_new_ones(tmp_path: Path, live: Path) -> None:
+    export(tmp_path / "exported", live, certificate())
+    with tls_page.running(PAGE["granian"], PAGE["granian"].commands[0], tmp_path, live) as server:
+        for kind in ("rsa", "ec"):
+            pems = certificate(kind=kind)
+            export(tmp_path / "exported", live, pems)
+            os.kill(server.process.process.pid, signal.SIGHUP)
+            wait_until(partial(_serves, server.port, der(pems)), "the new one is served", limit=20)
+
+
+def export(folder: Path, live: Path, pems: Pems) -> None:
+    """What DEPLOY = ["files:/etc/granian"] does after a renewal."""
+    folder.mkdir(exist_ok=True)
+    made = publish(live, NAME, lambda: pems)
+    deployment = Deployment(
+        name=NAME,
+        names=(NAME,),
+        directory=made.directory,
+        current=made.current,
+        previous=None,
+        serial="00",
+        not_after=now(),
+        previous_serial="",
+    )
+    Files(f"files:{folder}").deploy(deployment)
 
 
 def chain(port: int) -> list[bytes]:
