@@ -1,4 +1,7 @@
-"""The verb ``print-config``: what to tell the programs around the app. Each program is a command of this group."""
+"""
+The verb ``print-config``: what to tell the programs around the app. Each program is a command of this group: those that run
+the renewal are here, servers have modules of their own (``print_nginx``).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import click
 from acme_middleware.cli import flags, timers
 from acme_middleware.cli.renew import OF_THE_PLACE
 from acme_middleware.cli.report import print_json, reported
+from acme_middleware.cli.verbs import Verbs
 from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError
 from acme_middleware.issuance.lineages import open_state
 from acme_middleware.issuance.records import RenewalRecord, renewal_key
@@ -21,15 +25,24 @@ from acme_middleware.stores import open_store
 
 UNIT = "acme-renew"
 UNITS = Path("/etc/systemd/system")
+SERVERS = ("nginx", "apache")
 
 
-@click.group("print-config", short_help="Print what a timer needs to renew: systemd, cron, kubernetes.")
+@click.group(
+    "print-config",
+    commands=Verbs(SERVERS, of="print"),
+    short_help="Print what others need to be told: systemd, cron, kubernetes; nginx, apache.",
+)
 def print_config() -> None:
     """
-    Print configuration for the programs around the app, made for this very command: its interpreter, its project, its options.
+    Print configuration for the programs around the app.
 
-    Flags that are given here are given to the command as well. How often it runs follows from the shortest lifetime in the
-    store: every 6 hours, every hour for certificates of 6 days.
+    For what runs the renewal it is made for this very command: its interpreter, its project, its options. Flags that are given
+    here are given to the command as well. How often it runs follows from the shortest lifetime in the store: every 6 hours,
+    every hour for certificates of 6 days.
+
+    For a server in front of the app it is made for the names of the certificates: the CA's requests reach the app, everything
+    else goes to HTTPS.
     """
 
 
