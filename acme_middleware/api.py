@@ -102,13 +102,14 @@ class Api:
             ValidationFailed, CARefused, CertificateRejected: the CA, or the check before it, said no.
             LeaseHeld, LeaseLost, CAUnreachable, StoreUnavailable, Conflict: try again later; the next call goes on.
             PublishFailed: the certificate is saved, its files are not written; the next call writes them.
+            DeployFailed: it is saved and published, and did not reach a server of this host; the next call tries again.
         """
         from acme_middleware.issuance.gate import Gate
         from acme_middleware.issuance.issuer import Issuer
 
         gate = Gate(allow=allow, hourly_per_domain=hourly_per_domain, hourly=hourly)
         issuer = Issuer(self._options(chosen, given), listener=_telling(listener or self._listener))
-        return issuer.issue(
+        outcome = issuer.issue(
             [names] if isinstance(names, str) else names,
             name=name,
             force=force,
@@ -116,6 +117,9 @@ class Api:
             by_hand=by_hand,
             gate=gate,
         )
+        for error in outcome.undeployed:
+            raise error
+        return outcome
 
     def revoke(self, name: str, *, reason: str = "unspecified", chosen: Options | None = None, **given: Any) -> Revocation:
         """

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-KEYS = ("names", "profile", "key_type")
+KEYS = ("names", "profile", "key_type", "deploy")
 
 
 class Declared(NamedTuple):
@@ -16,16 +16,17 @@ class Declared(NamedTuple):
     Attributes:
         name: What it is known by.
         names: What it shall be for, as they were written.
-        profile, key_type: Its own, where they are not those of the other options.
+        profile, key_type, deploy: Its own, where they are not those of the other options.
     """
 
     name: str
     names: tuple[str, ...]
     profile: str | None = None
     key_type: str | None = None
+    deploy: tuple[str, ...] | None = None
 
 
-def read(value: Any, *, key_type: Callable[[Any], str]) -> tuple[Declared, ...]:
+def read(value: Any, *, key_type: Callable[[Any], str], deploy: Callable[[Any], tuple[str, ...]]) -> tuple[Declared, ...]:
     """
     Read a table from names to what they shall be: a dictionary, JSON, or what this returned before.
 
@@ -43,10 +44,10 @@ def read(value: Any, *, key_type: Callable[[Any], str]) -> tuple[Declared, ...]:
         return value
     if not isinstance(value, Mapping):
         raise ValueError('takes a table such as {"example.com": {"names": ["example.com", "www.example.com"]}}')
-    return tuple(_entry(name, entry, key_type) for name, entry in value.items())
+    return tuple(_entry(name, entry, key_type, deploy) for name, entry in value.items())
 
 
-def _entry(name: Any, entry: Any, key_type: Callable[[Any], str]) -> Declared:
+def _entry(name: Any, entry: Any, key_type: Callable[[Any], str], deploy: Callable[[Any], tuple[str, ...]]) -> Declared:
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"has the name {name!r}, which is no text")
     if not isinstance(entry, Mapping):
@@ -61,8 +62,13 @@ def _entry(name: Any, entry: Any, key_type: Callable[[Any], str]) -> Declared:
     profile = entry.get("profile") or None
     if profile is not None and not isinstance(profile, str):
         raise ValueError(f"has a profile for {name} that is no text")
-    given = entry.get("key_type") or None
-    try:
-        return Declared(name, tuple(names), profile, key_type(given) if given is not None else None)
-    except ValueError as error:
-        raise ValueError(f"has the key_type {given!r} for {name}, which {error}") from None
+    own: dict[str, Any] = {}
+    for key, parse in (("key_type", key_type), ("deploy", deploy)):
+        given = entry.get(key)
+        if given is None or given == "":
+            continue
+        try:
+            own[key] = parse(given)
+        except ValueError as error:
+            raise ValueError(f"has the {key} {given!r} for {name}, which {error}") from None
+    return Declared(name, tuple(names), profile, **own)

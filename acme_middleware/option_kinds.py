@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,19 @@ def words(value: Any) -> str:
     """Several words, with commas or spaces between them or in a list; kept as text, with commas."""
     given = value if isinstance(value, list | tuple) else text(value).replace(",", " ").split()
     return ",".join(map(text, given))
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """A list of texts; as one text in JSON, or one a line."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"is no list in JSON ({error})") from None
+    given = value.splitlines() if isinstance(value, str) else value
+    if not isinstance(given, list | tuple) or not all(isinstance(one, str) for one in given):
+        raise ValueError("takes a list of texts; as one text in JSON, or one a line")
+    return tuple(filter(None, (one.strip() for one in given)))
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:

@@ -28,7 +28,7 @@ _key_type = kinds.one_of("ec256", "ec384", "rsa2048", "rsa3072", "rsa4096")
 
 
 def _certificates(value: Any) -> tuple[Declared, ...]:
-    return declared.read(value, key_type=_key_type)
+    return declared.read(value, key_type=_key_type, deploy=kinds.texts)
 
 
 def _option(doc: str, parse: Callable[[Any], Any] = kinds.text, default: Any = None, **metadata: Any) -> Any:
@@ -68,7 +68,9 @@ class Options:
     reuse_key: bool = _option("Keep the certificate's key when renewing", kinds.boolean, default=False)
     profile: str | None = _option("The CA's certificate profile to ask for, where the CA has it")
     require_profile: bool = _option("Refuse to issue where the CA does not have PROFILE", kinds.boolean, default=False)
-    preferred_chain: str | None = _option("Choose the chain whose topmost issuer has this common name, where the CA offers it")
+    preferred_chain: str | None = _option(
+        "Choose the chain whose topmost issuer has this common name, where the CA offers it; or the alternate chain of that number"
+    )
     self_check: str | None = _option(
         "Fetch each token through its public name before the CA does: `require` an answer, `warn` without one (the default), "
         "or `skip` (the default with the local CA)",
@@ -87,9 +89,16 @@ class Options:
     )
     owner: str | None = _option("The user that published files belong to, by name or number")
     group: str | None = _option("The group that published files belong to, by name or number; it may read the keys")
+    deploy: tuple[str, ...] = _option(
+        "What takes a certificate from PUBLISH_DIR to a server, after the first issue and after each renewal: a list of "
+        "deployers such as nginx: or systemd:app.service?action=reload",
+        kinds.texts,
+        default=(),
+        many=True,
+    )
     certificates: tuple[Declared, ...] = _option(
         "The certificates that `renew` sees to, besides those there are: a table from the name of each to its `names` (by "
-        "default that name), `profile` and `key_type`; no flag",
+        "default that name), `profile`, `key_type` and `deploy`; no flag",
         _certificates,
         default=(),
         flag=False,
@@ -106,7 +115,7 @@ class Options:
 
 
 def table() -> Iterator[Field[Any]]:
-    """The options, in the order of the documentation; metadata: ``doc``, ``parse``, ``flag`` (False: none), ``secret``."""
+    """The options, in the order of the documentation; metadata: ``doc``, ``parse``, ``flag``, ``many``, ``secret``."""
     return iter(fields(Options))
 
 
@@ -159,9 +168,7 @@ def _spelled(source: str, name: str) -> str:
     return setting_name(name) if source in ("setting", "environment") else f"{name} in {source}"
 
 
-def layers_of_this_process(
-    config: Path | None = None, *, secret_files: bool = True
-) -> list[tuple[str, Mapping[str, Any]]]:
+def layers_of_this_process(config: Path | None = None, *, secret_files: bool = True) -> list[tuple[str, Mapping[str, Any]]]:
     """Where no framework has settings: ACME_* in the environment, then the file ``config``, ACME_CONFIG or CONFIG_FILE."""
     if config is None and os.environ.get(PREFIX + "CONFIG"):
         config = Path(os.environ[PREFIX + "CONFIG"])

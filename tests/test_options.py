@@ -22,6 +22,21 @@ def test_first_layer_that_sets_an_option_wins() -> None:
     assert read.key_type == "ec256"
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param(["nginx:", "systemd:app"], ("nginx:", "systemd:app"), id="a list"),
+        pytest.param('["nginx:", "command:[\\"a\\", \\"b\\"]"]', ("nginx:", 'command:["a", "b"]'), id="a list in JSON"),
+        pytest.param('command:["a", "b c"]', ('command:["a", "b c"]',), id="one deployer"),
+        pytest.param("nginx:\n\n systemd:app\n", ("nginx:", "systemd:app"), id="one a line"),
+        pytest.param([], (), id="none"),
+    ],
+)
+def test_deployers_are_a_list(value: Any, expected: tuple[str, ...]) -> None:
+    assert options.read(("environment", {"deploy": value})).deploy == expected
+    assert options.read(("x.toml", {"certificates": {"a": {"deploy": value}}})).certificates[0].deploy == expected
+
+
 @pytest.mark.parametrize("empty", [None, ""])
 def test_none_and_empty_mean_not_set(empty: Any) -> None:
     assert options.read(("flag", {"ca": empty})).ca == "letsencrypt"
@@ -71,10 +86,15 @@ def test_a_store_may_be_given_by_the_path_of_its_folder(tmp_path: Path) -> None:
         pytest.param("environment", "certificates", "{", "is no JSON", id="certificates that are no JSON"),
         pytest.param("setting", "certificates", ["a.example"], "takes a table such as", id="certificates as a list"),
         pytest.param(
-            "x.toml", "certificates", {"a.example": {"deploy": []}}, "only names, profile, key_type", id="a certificate's typo"
+            "x.toml", "certificates", {"a.example": {"deplo": []}}, "only names, profile, key_type", id="a certificate's typo"
         ),
         pytest.param(
             "setting", "certificates", {"a.example": {"key_type": "dsa"}}, "takes one of ec256", id="a certificate's key"
+        ),
+        pytest.param("environment", "deploy", '["nginx:"', "is no list in JSON", id="deployers that are no JSON"),
+        pytest.param("setting", "deploy", [3], "takes a list of texts", id="a deployer that is a number"),
+        pytest.param(
+            "setting", "certificates", {"a.example": {"deploy": 3}}, "has the deploy 3", id="a certificate's deployers"
         ),
         pytest.param("setting", "certificates", {"a.example": {"names": 3}}, "no list of texts", id="a certificate's names"),
     ],

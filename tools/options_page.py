@@ -59,7 +59,10 @@ _DEFAULTS = {
     "publish_dir": "the folder `live` in the store, where that is a folder",
     "self_check": "`warn`; with the local CA `skip`",
 }
-_FORMS = {"encryption_keys": "one or several, with commas or spaces between them; in Python also a list, or a callable"}
+_FORMS = {
+    "encryption_keys": "one or several, with commas or spaces between them; in Python also a list, or a callable",
+    "deploy": "a list of texts; as a variable in JSON, or one a line; the flag as often as you like",
+}
 _KINDS = {
     bool: "yes or no: `true`, `false`",
     float: "a number",

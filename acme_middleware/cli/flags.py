@@ -42,11 +42,18 @@ def _flag(option: Any) -> Callable[[Command], Command]:
     name = "--" + option.name.replace("_", "-")
     if default is False:
         return click.option(name, is_flag=True, default=None, help=f"{doc}.")
+    if option.metadata.get("many"):
+        help_text = f"{doc}. For this run alone; may be given several times."
+        return click.option(name, multiple=True, callback=_unset, metavar=METAVARS[option.name], help=help_text)
     shown = "" if default is None else f"  [{default:g}]" if isinstance(default, float) else f"  [{default}]"
     choices = getattr(option.metadata["parse"], "choices", None)
     # The table checks the value itself, so that flags and settings fail with the same words.
     metavar = "|".join(choices) if choices else METAVARS.get(option.name, "TEXT")
     return click.option(name, metavar=metavar, help=f"{doc}.{shown}")
+
+
+def _unset(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...] | None:
+    return value or None
 
 
 METAVARS = {
@@ -56,6 +63,7 @@ METAVARS = {
     "ca_bundle": "FILE",
     "self_check_via": "HOST:PORT",
     "publish_dir": "DIR",
+    "deploy": "DEPLOYER",
     "wait": "SECONDS",
 }
 

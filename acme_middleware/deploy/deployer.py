@@ -9,7 +9,7 @@ from typing import Protocol
 
 from acme_middleware.errors import DeployFailed
 
-__all__ = ["Deployer", "Deployment", "failed"]
+__all__ = ["Deployer", "Deployment", "failed", "failure"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,10 @@ def failed(deployer: Deployer, deployment: Deployment, step: str, why: str, *, h
         why: What went wrong; no key.
         hint: What to do about it, before it is repeated.
     """
-    repeat = f"the certificate is kept; when that is mended, `acme-middleware deploy {deployment.name}` repeats it"
-    return DeployFailed(
-        f"{deployer.spec}: {step}: {why}",
-        hint="\n".join(filter(None, [hint, repeat])),
-        step=step,
-        spec=deployer.spec,
-        name=deployment.name,
-    )
+    return failure(deployer.spec, deployment.name, step, why, hint=hint)
+
+
+def failure(spec: str, name: str, step: str, why: str, *, hint: str = "") -> DeployFailed:
+    """The same, where there is no deployer yet, or no deployment."""
+    repeat = f"the certificate is kept; when that is mended, `acme-middleware deploy {name}` repeats it"
+    return DeployFailed(f"{spec}: {step}: {why}", hint="\n".join(filter(None, [hint, repeat])), step=step, spec=spec, name=name)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from acme_middleware import _files
+from acme_middleware.deploy import state
 from acme_middleware.deploy.publish import _explained, _locked, _remove, directory_name
 
 __all__ = ["unpublish"]
@@ -34,6 +35,7 @@ def unpublish(root: Path, name: str) -> tuple[Path | None, list[str]]:
         ours = [entry for entry in os.listdir(lineage) if _is_ours(entry)]
         for entry in sorted(ours, key=lambda entry: entry != "current"):
             _remove(lineage / entry)
+        state.forget(Path(root).absolute(), name)
         left = sorted(os.listdir(lineage))
         if not left:
             lineage.rmdir()

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from acme_middleware import authorities, clock, events
 from acme_middleware.authorities import Authority
-from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, LeaseHeld, LeaseLost, StoreMisconfigured
-from acme_middleware.issuance import advice, failover, renewal
+from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, LeaseHeld, LeaseLost
+from acme_middleware.issuance import advice, deploying, failover, renewal
 from acme_middleware.issuance import names as identifier_names
 from acme_middleware.issuance.attempt import Attempt
 from acme_middleware.issuance.lineages import open_state, open_tokens
 from acme_middleware.issuance.published import publish_dir
+from acme_middleware.issuance.publishing import publish_newest
 from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, renewal_key
 from acme_middleware.issuance.results import Action, Outcome
 from acme_middleware.issuance.sweeps import closes_before
@@ -83,7 +84,8 @@ class Issuer:
         See to it that there is a certificate for ``names``, and that its files are the current ones.
 
         Where a good one exists nothing is asked of the CA. Where another process is issuing the same, it is waited for, and
-        what it made is reported.
+        what it made is reported. Whoever issued it, it is published and deployed here; what a deployer fails at is in the
+        outcome, for the next call to repeat.
 
         Args:
             names: DNS names and IP addresses.
@@ -108,7 +110,9 @@ class Issuer:
             there = copy.copy(self)
             chosen = failover.choose(self.store, self.authorities, self.given, [entry.value for entry in wanted])
             there._ask(chosen, next_look)
-            return there._issue(wanted, lineage, force=force, drop_names=drop_names, by_hand=by_hand, gate=gate)
+            outcome = there._issue(wanted, lineage, force=force, drop_names=drop_names, by_hand=by_hand, gate=gate)
+            # Without the lease: this host's servers are no business of the others.
+            return outcome._replace(undeployed=deploying.deploy(self.given, self.publish_dir, outcome.record, self.emit))
         except AcmeMiddlewareError as error:
             self.emit(events.Failed(name=lineage, error=error))
             raise
@@ -233,11 +237,12 @@ class Issuer:
 
     def try_out(self, lineage: str) -> None:
         """
-        Try the stores and PUBLISH_DIR as they will be used, before a certificate that could not be kept is ordered.
+        Try the stores, PUBLISH_DIR and DEPLOY as they will be used, before a certificate that could not be kept is ordered.
 
         Raises:
             StoreMisconfigured, StoreUnavailable, ConfigurationError, PublishFailed: as they say.
         """
+        deploying.check(self.given, self.publish_dir, lineage)
         try_out(self.given, self.store, self.challenges, self.publish_dir, lineage)
 
     @contextmanager
@@ -273,18 +278,4 @@ class Issuer:
         """Make the files those of the newest record, whoever made it."""
         if self.publish_dir is None:
             return None
-        from acme_middleware.deploy.publish import Pems, publish
-
-        def newest() -> Pems:
-            made = CertificateRecord.read(self.store, certificate_key(lineage))
-            if made is None:
-                raise StoreMisconfigured(
-                    f"the store has no certificate {lineage}, only a record of its renewal",
-                    hint="restore it from a backup, or issue it again with --force",
-                )
-            return Pems(made.key_pem.encode(), made.cert_pem.encode(), made.chain_pem.encode())
-
-        published = publish(self.publish_dir, lineage, newest, owner=self.options.owner, group=self.options.group)
-        if published.changed:
-            self.emit(events.Published(name=lineage, directory=str(published.current)))
-        return published.current
+        return publish_newest(self.options, self.store, self.publish_dir, lineage, self.emit)

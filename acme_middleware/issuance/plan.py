@@ -212,7 +212,11 @@ def options_of(item: Item, options: Options) -> Options:
     if item.declared is not None:
         own = item.declared
         return replace(
-            options, certificates=(), profile=own.profile or options.profile, key_type=own.key_type or options.key_type
+            options,
+            certificates=(),
+            profile=own.profile or options.profile,
+            key_type=own.key_type or options.key_type,
+            deploy=options.deploy if own.deploy is None else own.deploy,
         )
     record = item.record
     if record is None or not record.options:

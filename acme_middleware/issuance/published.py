@@ -33,8 +33,13 @@ def is_published(root: Path, record: RenewalRecord) -> bool:
 
     The certificate is compared, not a time: the clock that a file got its time from may be another than the one in the record.
     """
+    return has_files_of(f"{root}/{directory_name(record.name)}/current", record)
+
+
+def has_files_of(directory: str | os.PathLike[str], record: RenewalRecord) -> bool:
+    """Whether a directory of one version has the certificate of a record in it."""
     try:
-        file = os.open(f"{root}/{directory_name(record.name)}/current/cert.pem", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = os.open(f"{os.fspath(directory)}/cert.pem", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False  # whoever publishes says what is wrong
     try:

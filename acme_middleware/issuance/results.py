@@ -8,7 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from acme_middleware.errors import EXIT_FAILED, EXIT_TRY_LATER, AcmeMiddlewareError
+from acme_middleware.errors import EXIT_FAILED, EXIT_TRY_LATER, AcmeMiddlewareError, DeployFailed
 from acme_middleware.issuance.records import RenewalRecord
 
 
@@ -28,12 +28,14 @@ class Outcome(NamedTuple):
     Attributes:
         published: The folder that the certificate's files are current in, None where no PUBLISH_DIR is set.
         reason: Why it was issued, in a few words; "" where it was not.
+        undeployed: What deployers have failed at; the next run repeats it.
     """
 
     action: Action
     record: RenewalRecord
     published: Path | None
     reason: str = ""
+    undeployed: tuple[DeployFailed, ...] = ()
 
 
 class Result(NamedTuple):

@@ -1,5 +1,6 @@
 """
-Look after every certificate: ask for advice where it is time to, renew what is due, publish what is not published yet.
+Look after every certificate: ask for advice where it is time to, renew what is due, publish and deploy what is not
+published or deployed on this host yet.
 
 Who is due is found by one scan of public records; where nobody is, nothing else is read and no ACME client is loaded.
 """
@@ -26,13 +27,12 @@ from acme_middleware.errors import (
     NotYet,
     StoreMisconfigured,
 )
-from acme_middleware.issuance import ledger, plan, renewal
+from acme_middleware.issuance import deploying, ledger, plan, renewal
 from acme_middleware.issuance.crew import Crew
 from acme_middleware.issuance.ledger import LedgerRecord
 from acme_middleware.issuance.lineages import open_state, open_tokens
 from acme_middleware.issuance.plan import Item
 from acme_middleware.issuance.published import is_published, publish_dir
-from acme_middleware.issuance.records import RenewalRecord
 from acme_middleware.issuance.results import Result, exit_code
 from acme_middleware.issuance.sweeps import SweepRecord, closes_before, last_of, next_look, previous_to, sweep_key
 from acme_middleware.options import Options
@@ -150,7 +150,7 @@ class _Sweep:
                     self._result(item, "must wait", str(early), early, early.allowed_at)
             else:
                 self._result(item, "not due")
-                if renewal.ask_ari(record, now) or renewal.lacks_ari_id(record, now) or not self._is_published(record):
+                if renewal.ask_ari(record, now) or renewal.lacks_ari_id(record, now) or not self._is_in_place(item):
                     quiet.append(item)
         due.sort(key=lambda entry: entry[0])
         return [item for _, item in due], quiet
@@ -163,8 +163,13 @@ class _Sweep:
     def failures(self) -> dict[str, LedgerRecord]:
         return ledger.read_all(self.store)
 
-    def _is_published(self, record: RenewalRecord) -> bool:
-        return self.root is None or is_published(self.root, record)
+    def _is_in_place(self, item: Item) -> bool:
+        """Whether the files of this host are those of the certificate, and its servers have been told."""
+        own = item.declared.deploy if item.declared is not None else None
+        specs = self.options.deploy if own is None else own
+        if self.root is None or item.record is None:
+            return self.root is None
+        return is_published(self.root, item.record) and deploying.is_deployed(specs, self.root, item.record)
 
     def _why(self, item: Item, now: datetime) -> str | None:
         return plan.why(item, self.trusted, now) or closes_before(item.record, now, self.next_look)
@@ -201,7 +206,7 @@ class _Sweep:
             logger.exception("no renewal information about %s", item.name)
         item = replace(item, record=record)
         self._result(item, "not due")
-        if self._why(item, clock.now()) or not self._is_published(record):
+        if self._why(item, clock.now()) or not self._is_in_place(item):
             self._renew(item, conversations)
 
     def _renew(self, item: Item, conversations: Conversations, *, wait: float = 0.0) -> None:
@@ -238,7 +243,11 @@ class _Sweep:
         else:
             action = {Action.ISSUED: "issued", Action.RENEWED: "renewed"}.get(outcome.action, "not due")
             by_another = "another process has done it" if was_due and action == "not due" else ""
-            self._result(replace(item, record=outcome.record), action, outcome.reason or by_another)
+            item = replace(item, record=outcome.record)
+            if outcome.undeployed:
+                self._result(item, "failed", f"{action}, but {outcome.undeployed[0]}", outcome.undeployed[0])
+            else:
+                self._result(item, action, outcome.reason or by_another)
 
     def _result(
         self,
