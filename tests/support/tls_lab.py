@@ -33,7 +33,11 @@ def key_of(kind: str, number: int = 0) -> Key:
 
 
 def certificate(*names: str, kind: str = "ec", expires: datetime.timedelta = 80 * DAY, number: int = 0) -> Pems:
-    """A certificate that a root for tests has signed, with a serial number that no other has."""
+    """
+    A certificate that a root for tests has signed, with a serial number that no other has.
+
+    Both bear what Python's VERIFY_X509_STRICT (the default from 3.13) asks for.
+    """
     key, signer = key_of(kind, number), key_of("ec", -1)
     root_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "A root for tests")])
     alternative = [x509.IPAddress(ipaddress.ip_address(n)) if _is_address(n) else x509.DNSName(n) for n in names or (NAME,)]
@@ -46,6 +50,7 @@ def certificate(*names: str, kind: str = "ec", expires: datetime.timedelta = 80 
         .not_valid_before(now() - 90 * DAY)
         .not_valid_after(now() + expires)
         .add_extension(x509.SubjectAlternativeName(alternative), critical=True)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA256())
     )
     return Pems(
@@ -65,9 +70,18 @@ def _root(name: x509.Name) -> bytes:
         .not_valid_before(now() - 100 * DAY)
         .not_valid_after(now() + 100 * DAY)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(signer.public_key()), critical=False)
+        .add_extension(_signs_certificates(), critical=True)
         .sign(signer, hashes.SHA256())
     )
     return made.public_bytes(Encoding.PEM)
+
+
+def _signs_certificates() -> x509.KeyUsage:
+    others = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    return x509.KeyUsage(
+        key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False, **dict.fromkeys(others, False)
+    )
 
 
 def _is_address(name: str) -> bool:
