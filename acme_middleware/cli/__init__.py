@@ -21,6 +21,7 @@ VERBS = (
     "status",
     "check",
     "verify",
+    "placeholder",
     "print-config",
     "ca",
     "account",
