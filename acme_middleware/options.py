@@ -69,7 +69,8 @@ class Options:
     profile: str | None = _option("The CA's certificate profile to ask for, where the CA has it")
     require_profile: bool = _option("Refuse to issue where the CA does not have PROFILE", kinds.boolean, default=False)
     preferred_chain: str | None = _option(
-        "Choose the chain whose topmost issuer has this common name, where the CA offers it; or the alternate chain of that number"
+        "Choose the chain whose topmost issuer has this common name, where the CA offers it; a number chooses by place: 1 is "
+        "the first alternate chain"
     )
     self_check: str | None = _option(
         "Fetch each token through its public name before the CA does: `require` an answer, `warn` without one (the default), "

@@ -31,6 +31,7 @@ VERBS = (
     "delete",
     "keys",
     "store",
+    "simp_le",
 )
 
 

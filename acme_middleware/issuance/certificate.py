@@ -97,11 +97,15 @@ def accept(pem: bytes, wanted: Sequence[Identifier], key: PrivateKey) -> list[x5
 
 def choose(chains: Sequence[bytes], preferred: str | None) -> tuple[bytes, bool]:
     """
-    The chain whose topmost certificate was issued by ``preferred`` (a common name), else the first.
+    The chain whose topmost certificate was issued by ``preferred``, a common name, else the first. A number is that of a chain:
+    0 is the CA's default one, 1 the first of the others.
 
     Returns:
         The chain in PEM, and whether it is the one that was preferred (True too where nothing was).
     """
+    if preferred and preferred.isdecimal():
+        number = int(preferred)
+        return (chains[number], True) if number < len(chains) else (chains[0], False)
     for pem in chains if preferred else ():
         try:
             issuer = x509.load_pem_x509_certificates(pem)[-1].issuer
