@@ -19,6 +19,7 @@ SCHEMES = {
     "systemd": ("systemd", "Systemd", "systemd:UNIT?action=reload|restart"),
     "haproxy": ("haproxy", "HAProxy", "haproxy:/certs?socket=/path"),
     "nginx": ("nginx", "Nginx", "nginx:"),
+    "verify": ("proving", "Verify", "verify:[HOST:PORT][?wait=SECONDS]"),
 }
 """For each scheme the module beside this one, its class, which is made from the whole string, and what it looks like."""
 
