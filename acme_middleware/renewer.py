@@ -21,6 +21,7 @@ from acme_middleware.options import Options
 from acme_middleware.stores import open_store
 
 if TYPE_CHECKING:
+    from acme_middleware.issuance.following import Follower
     from acme_middleware.issuance.sweep import Result
 
 __all__ = ["Renewer", "interval"]
@@ -34,6 +35,9 @@ PER_LIFETIME = 144
 
 SHORTEST_PAUSE, AFTER_ERROR = 60.0, 600.0
 LOOK_AGAIN = 5
+FOLLOW = 60.0
+"""Seconds between two looks whether another host has a new certificate, where this one publishes and deploys them."""
+
 AGAIN = {"failed", "must wait", "in progress"}
 
 logger = logging.getLogger(__name__)
@@ -64,8 +68,8 @@ class Renewer:
     Start one in every process that serves, after it has forked. One of all that share the store leads, by a lease: it looks
     at once, and then again and again, whether a certificate is due, and renews it. The others stand by. When the leader is
     killed another takes its place: on the same host within half of ``ttl``, on another host within twice ``ttl``. Where
-    PUBLISH_DIR is set each host has a leader, which writes the files there; still each certificate is renewed once. Errors
-    are logged and never leave the thread.
+    PUBLISH_DIR is set each host has a leader, which writes the files there and calls the deployers of its host, within a minute
+    of the renewal by another host too; still each certificate is renewed once. Errors are logged and never leave the thread.
 
     A command on a timer does the same without living in a web server, and is the better choice where there are timers. Both
     together are safe.
@@ -109,6 +113,7 @@ class Renewer:
         self._expected = LONGEST.total_seconds()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._follower: Follower | None = None
 
     @property
     def running(self) -> bool:
@@ -127,6 +132,7 @@ class Renewer:
                 return False
             # New ones: after a fork the old event may be locked for ever by a thread that is not in this process.
             self._stop = stop = threading.Event()
+            self._follower = None  # it tells the one who listened then, and has connections of another process
             self._thread = threading.Thread(target=self._run, args=(stop,), name="acme-middleware renewer", daemon=True)
             _running[self._place] = self
             self._thread.start()
@@ -197,8 +203,29 @@ class Renewer:
             held.check()
             until = time.monotonic() + self._sweep(stop)
             # In pieces: a leader that lost its lease while the machine slept should not believe in itself for hours.
-            while (left := until - time.monotonic()) > 0 and not stop.wait(min(left, LOOK_AGAIN * self._ttl)):
+            pieces = LOOK_AGAIN * self._ttl if self.options.publish_dir is None else min(FOLLOW, LOOK_AGAIN * self._ttl)
+            while (left := until - time.monotonic()) > 0 and not stop.wait(min(left, pieces)):
                 held.check()
+                self._follow(stop)
+
+    def _follow(self, stop: threading.Event) -> None:
+        """Publish and deploy here what another host has renewed since the last look."""
+        if self.options.publish_dir is None:
+            return
+        try:
+            if self._follower is None:
+                from acme_middleware.issuance.following import Follower  # a stand-by never needs it
+
+                self._follower = Follower(self.options, listener=self._telling(stop))
+            for result in self._follower.look():
+                if result.error is not None:
+                    logger.error("%s: %s (%s)", result.name, result.error, result.error.hint)
+        except _Stopped:
+            return
+        except AcmeMiddlewareError as error:
+            logger.error("following the other hosts: %s (%s)", error, error.hint)
+        except Exception:
+            logger.exception("following the other hosts failed, and goes on")
 
     def _sweep(self, stop: threading.Event) -> float:
         """Look after all certificates once; returns the seconds until the next time."""

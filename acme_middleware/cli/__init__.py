@@ -18,6 +18,7 @@ __all__ = ["acme", "main"]
 VERBS = (
     "issue",
     "renew",
+    "deploy",
     "status",
     "check",
     "verify",

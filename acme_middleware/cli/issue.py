@@ -11,9 +11,11 @@ import click
 
 from acme_middleware import authorities, clock, events
 from acme_middleware.cli import flags
+from acme_middleware.cli.deployers import say_for_this_run
 from acme_middleware.cli.progress import Progress
-from acme_middleware.cli.report import plain, print_json, reported
+from acme_middleware.cli.report import error_document, plain, print_json, reported, show_error
 from acme_middleware.cli.surroundings import Surroundings
+from acme_middleware.errors import EXIT_FAILED
 from acme_middleware.issuance.issuer import Action, Issuer, Outcome
 from acme_middleware.issuance.records import RenewalRecord
 from acme_middleware.options import Options
@@ -47,7 +49,7 @@ def issue(
 
     \b
     Exit codes: 0 there is a good certificate; 1 the CA or the check before it
-    said no; 2 options, rights, terms or the clock; 75 try again later.
+    said no, or a deployer failed; 2 options, rights, terms or the clock; 75 try again later.
     """
     options = flags.load(given, config)
     if staging:
@@ -76,7 +78,10 @@ def issue(
         print_json(_document(outcome))
     else:
         _summary(outcome, progress, options, around)
-    return 0
+        say_for_this_run(given)
+        for error in outcome.undeployed:
+            show_error(error)
+    return EXIT_FAILED if outcome.undeployed else 0
 
 
 def _document(outcome: Outcome) -> dict[str, Any]:
@@ -87,6 +92,7 @@ def _document(outcome: Outcome) -> dict[str, Any]:
         "reason": outcome.reason,
         **{fact: plain(getattr(record, fact)) for fact in facts},
         "published": plain(outcome.published),
+        "undeployed": [error_document(error, str(error), error.hint, error.exit_code) for error in outcome.undeployed],
     }
 
 

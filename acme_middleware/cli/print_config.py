@@ -6,13 +6,14 @@ the renewal are here, servers have modules of their own (``print_nginx``).
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
-from acme_middleware.cli import flags, timers
+from acme_middleware.cli import deploy, flags, timers
 from acme_middleware.cli.renew import OF_THE_PLACE
 from acme_middleware.cli.report import print_json, reported
 from acme_middleware.cli.verbs import Verbs
@@ -24,6 +25,7 @@ from acme_middleware.renewer import interval
 from acme_middleware.stores import open_store
 
 UNIT = "acme-renew"
+WATCHING = "acme-deploy"
 UNITS = Path("/etc/systemd/system")
 SERVERS = ("nginx", "apache")
 
@@ -50,19 +52,33 @@ user_flag = click.option("--user", help="Whose command it is.  [the owner of the
 
 
 @print_config.command(short_help="A service and a timer.")
-@click.option("--unit", default=UNIT, show_default=True, help="What to call the units.")
+@click.option("--unit", help=f"What to call the units.  [{UNIT}, with --deploy {WATCHING}]")
+@click.option("--deploy", "watching", is_flag=True, help="For a host that deploys what others renew: `deploy --watch`.")
 @click.option("--into", type=click.Path(path_type=Path, file_okay=False), help=f"Write them there: {UNITS}.")
 @user_flag
 @flags.of_table(only=OF_THE_PLACE)
 @reported
-def systemd(unit: str, into: Path | None, user: str | None, config: Path | None, as_json: bool, **given: Any) -> int:
+def systemd(
+    unit: str | None,
+    watching: bool,
+    into: Path | None,
+    user: str | None,
+    config: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> int:
     """
-    Print a systemd service and its timer, or write them.
+    Print a systemd service and its timer, or write them. With --deploy it is a service that runs on and on.
 
     \b
     Then: systemctl daemon-reload && systemctl enable --now acme-renew.timer
     """
-    units = timers.systemd_units(_job(given, config, user), unit)
+    unit = unit or (WATCHING if watching else UNIT)
+    if watching:
+        given = {option: value for option, value in given.items() if option in deploy.PLACE}
+        units = timers.watching_unit(_job(given, config, user, verb=("deploy", "--watch")), unit)
+    else:
+        units = timers.systemd_units(_job(given, config, user), unit)
     if into is not None:
         for name, text in units.items():
             try:
@@ -76,8 +92,9 @@ def systemd(unit: str, into: Path | None, user: str | None, config: Path | None,
         return 0
     if into is None:
         click.echo("\n".join(f"# {UNITS / name}\n{text}" for name, text in units.items()), nl=False)
-    steps = f"systemctl daemon-reload && systemctl enable --now {unit}.timer"
-    click.echo(f"next: {steps}; then `systemctl start {unit}` and `journalctl -u {unit}` show that it works", err=True)
+    steps = f"systemctl daemon-reload && systemctl enable --now {unit}.{'service' if watching else 'timer'}"
+    then = f"`journalctl -u {unit}`" if watching else f"`systemctl start {unit}` and `journalctl -u {unit}`"
+    click.echo(f"next: {steps}; then {then} {'shows' if watching else 'show'} that it works", err=True)
     return 0
 
 
@@ -111,10 +128,10 @@ def kubernetes(name: str, image: str, secret: str, config: Path | None, as_json:
     return 0
 
 
-def _job(given: dict[str, Any], config: Path | None, user: str | None) -> timers.Job:
+def _job(given: dict[str, Any], config: Path | None, user: str | None, *, verb: Sequence[str] = ("renew",)) -> timers.Job:
     options = flags.load(given, config)
     invocation = flags.surroundings().invocation()
-    words = ["renew"]
+    words = [*verb]
     for option, value in given.items():
         if value not in (None, False):
             words += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
@@ -122,7 +139,12 @@ def _job(given: dict[str, Any], config: Path | None, user: str | None) -> timers
         words += ["--config", str(config.absolute())]
     paths = [path for path in (_folder(options), options.publish_dir and options.publish_dir.absolute()) if path]
     schedule = timers.Schedule.every(interval(_lifetimes(options)), f"{timers.machine()} {invocation.directory}")
-    return timers.Job(invocation, words, schedule, user or _owner(paths, invocation.directory), paths)
+    owner = user or _owner(paths, invocation.directory)
+    specs = dict.fromkeys([*options.deploy, *(spec for one in options.certificates for spec in one.deploy or ())])
+    # Where deployers write, the unit must let them; hooks and commands may do anything.
+    paths += [Path(spec.partition(":")[2].partition("?")[0]) for spec in specs if spec.startswith(("files:/", "haproxy:/"))]
+    confined = not any(spec.startswith(("command:", "hooks:")) for spec in specs)
+    return timers.Job(invocation, words, schedule, owner, paths, confined)
 
 
 def _lifetimes(options: Options) -> list[timedelta]:

@@ -58,6 +58,8 @@ class Progress:
                 seen = "" if fetches is None else f" {fetches} fetch{'' if fetches == 1 else 'es'}"
                 self.line("answering", f"{identifier} {tick()}{seen}")
                 self._wait("the CA makes the certificate")
+            case events.Deployed(spec=spec):
+                self.line("deployed", spec)
             case events.Warned(message=message):
                 self.line("warning", message)
 

@@ -14,6 +14,7 @@ import click
 from acme_middleware import clock, events
 from acme_middleware._text import printable
 from acme_middleware.cli import flags
+from acme_middleware.cli.deployers import say_for_this_run
 from acme_middleware.cli.report import error_document, plain, print_json, print_table, reported
 from acme_middleware.issuance.renewal import renews_at
 
@@ -46,14 +47,14 @@ HEADINGS = ("NAME", "RESULT", "VALID UNTIL", "RENEWS ABOUT")
 @click.option("--jobs", type=click.IntRange(1, 64), default=JOBS, help=f"How many to renew at the same time.  [{JOBS}]")
 @click.option("--force", is_flag=True, help="Renew what is not due as well, and do not wait after failures.")
 @click.option("--dry-run", is_flag=True, help="Try all, due or not, up to an order at the CA's staging twin; nothing is saved.")
-@flags.of_table(only=OF_THE_PLACE)
+@flags.of_table(only=OF_THE_PLACE | {"deploy"})
 @reported
 def renew(
     names: tuple[str, ...], jobs: int, force: bool, dry_run: bool, config: Path | None, as_json: bool, **given: Any
 ) -> int:
     """
-    Renew the certificates that are due, issue those that CERTIFICATES declares and nobody has, and publish what is not
-    published yet. Without names, all of them.
+    Renew the certificates that are due, issue those that CERTIFICATES declares and nobody has, publish what is not published
+    yet, and deploy what the deployers of this host have not deployed yet. Without names, all of them.
 
     Let a timer run this every few hours, on every host if you like: they share the work. Each certificate is renewed as it
     was issued, at the CA that issued it; one in CERTIFICATES as it is described there. What goes wrong with one stops no
@@ -97,6 +98,7 @@ def renew(
         print_json({"summary": _summary(results, code)})
     else:
         _show(results if names else [result for result in results if result.action != "not due"])
+        say_for_this_run(given)
         click.echo(f"  {_in_words(results, around.issue_command)}")
     return code
 
@@ -192,6 +194,8 @@ class _Display:
                 self._update(event.name)
             case events.Waiting(holder=holder):
                 self._line("waiting", f"{event.name}: {holder} works on it")
+            case events.Deployed(spec=spec):
+                self._line("deployed", f"{event.name}: {spec}")
             case events.Warned(message=message):
                 self._line("warning", f"{event.name}: {message}")
             case events.SelfCheckUnsure(identifier=identifier, reason=reason):

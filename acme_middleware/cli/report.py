@@ -84,7 +84,16 @@ def _show(error: BaseException, message: str, hint: str, code: int, as_json: boo
         traceback.print_exception(error, file=sys.stderr)
     if as_json:
         print_json({"error": error_document(error, message, hint, code)})
-        return
+    else:
+        _say(message, hint)
+
+
+def show_error(error: AcmeMiddlewareError) -> None:
+    """Print one of several errors, for a command that has more to say than that."""
+    _say(str(error), error.hint)
+
+
+def _say(message: str, hint: str) -> None:
     click.echo(f"error: {printable(message)}", err=True)
     for line in hint.splitlines():
         click.echo(f"  {printable(line)}", err=True)

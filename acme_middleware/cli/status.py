@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -14,11 +14,13 @@ from acme_middleware.cli import flags
 from acme_middleware.cli.report import plain, print_json, print_table, reported
 from acme_middleware.deploy import proofs
 from acme_middleware.deploy.proofs import Proof
-from acme_middleware.issuance import lineages, plan, sweeps
+from acme_middleware.deploy.state import Delivery
+from acme_middleware.issuance import deploying, lineages, plan, sweeps
 from acme_middleware.issuance.ledger import when
 from acme_middleware.issuance.published import publish_dir
 from acme_middleware.issuance.standing import Standing, in_words, standings, warnings
 from acme_middleware.issuance.sweeps import SweepRecord
+from acme_middleware.options import Options
 
 EXIT_ATTENTION = 3
 HEADINGS = ("NAME", "STATE", "VALID UNTIL", "RENEWS ABOUT", "SERVED", "CA")
@@ -35,7 +37,8 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
 
     A certificate is ok, due, overdue (more than half of the time from due to expired is over), expired, failing (the last try
     failed, or what CERTIFICATES asks for cannot be had), missing (declared, and not issued yet) or damaged (its record cannot
-    be read). It is SERVED if `verify` on this host has seen it; "-" where it has not looked since it was issued.
+    be read). It is SERVED if `verify` on this host has seen it; where it has not looked since it was issued, this says
+    whether the deployers of this host are done with it.
 
     \b
     --json prints one object: "certificates", each with
@@ -44,6 +47,8 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
       renews_by: "ARI" (the CA's advice) or "lifetime"; explanation: the CA's URL
       why: why it must be issued now, or ""; declared: whether in CERTIFICATES
       problem: what is wrong with its record, or null
+      deployers: of this host, each with deployer, deployed, serial,
+      deployed_at, error, failed_at, failures
       verified: null, or served, at, problems (of this very certificate)
       last_error: null, or error, kind, failures, failed_at, next_try, paused;
     "sweeps", each with host, began, ended, every (seconds), counts;
@@ -51,7 +56,7 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
 
     \b
     Exit codes: 0 all is well; 3 a certificate has expired or is overdue, is
-    damaged, or was never there and fails; 2 and 75 as for issue.
+    damaged, or was never there and fails, or a deployer of this host failed; 2 and 75 as for issue.
     """
     options = flags.load(given, config)
     store, now = lineages.open_state(options), clock.now()
@@ -59,33 +64,53 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
     found = standings(options, store, items, now)
     swept = sweeps.read_all(store)
     warned = warnings(swept, items, now)
-    seen = _proofs(publish_dir(options, store), found)
+    root = publish_dir(options, store)
+    seen = {one.name: _of_this_host(one, options, root) for one in found}
     if as_json:
         print_json(
             {
-                "certificates": [_document(one, seen.get(one.name)) for one in found],
+                "certificates": [_document(one, seen[one.name]) for one in found],
                 "sweeps": [_sweep_document(record) for record in swept],
                 "warnings": warned,
             }
         )
     elif found:
-        print_table(HEADINGS, [row for one in found for row in _rows(one, seen.get(one.name), now)])
+        print_table(HEADINGS, [row for one in found for row in _rows(one, seen[one.name], now)])
         _show_sweeps(swept, warned, now)
     else:
         click.echo(f"  no certificate yet: `{flags.surroundings().issue_command} example.com` gets one")
-    return EXIT_ATTENTION if any(one.needs_somebody for one in found) else 0
+    undeployed = any(delivery.error for here in seen.values() for delivery in here.deliveries)
+    return EXIT_ATTENTION if undeployed or any(one.needs_somebody for one in found) else 0
 
 
-def _proofs(root: Path | None, found: Sequence[Standing]) -> dict[str, Proof]:
-    """What `verify` has seen of these very certificates."""
-    if root is None or not (root / proofs.FOLDER).is_dir():
-        return {}
-    read = {one.name: (proofs.read(root, one.name), one.record) for one in found}
-    return {name: proof for name, (proof, record) in read.items() if proof and record and proof.is_of(record.fingerprint)}
+class _Here(NamedTuple):
+    """What this host knows of a certificate: what `verify` has seen of this very one, and how far each deployer has come."""
+
+    proof: Proof | None = None
+    deliveries: Sequence[Delivery] = ()
+
+    def served(self, serial: str) -> str:
+        if self.proof is not None:
+            return "yes" if self.proof.served else "no"
+        if not self.deliveries:
+            return "-"
+        if any(delivery.error for delivery in self.deliveries):
+            return "not deployed"
+        return "deployed" if all(delivery.is_done(serial) for delivery in self.deliveries) else "not yet"
 
 
-def _document(one: Standing, proof: Proof | None) -> dict[str, Any]:
-    item, record, failure = one.item, one.item.record, one.failure
+def _of_this_host(one: Standing, options: Options, root: Path | None) -> _Here:
+    if root is None or one.record is None:
+        return _Here()
+    proof = proofs.read(root, one.name)
+    return _Here(
+        proof if proof is not None and proof.is_of(one.record.fingerprint) else None,
+        deploying.deliveries(options, root, one.name),
+    )
+
+
+def _document(one: Standing, here: _Here) -> dict[str, Any]:
+    item, record, failure, proof = one.item, one.item.record, one.failure, here.proof
     return {
         "state": one.state,
         "name": item.name,
@@ -98,6 +123,18 @@ def _document(one: Standing, proof: Proof | None) -> dict[str, Any]:
         "declared": item.declared is not None,
         "problem": None if item.error is None else str(item.error),
         "verified": proof and {"served": proof.served, "at": plain(proof.at), "problems": list(proof.problems)},
+        "deployers": [
+            {
+                "deployer": delivery.spec,
+                "deployed": record is not None and delivery.is_done(record.serial),
+                "serial": delivery.serial or None,
+                "deployed_at": delivery.deployed_at or None,
+                "error": delivery.error or None,
+                "failed_at": delivery.failed_at or None,
+                "failures": delivery.failures,
+            }
+            for delivery in here.deliveries
+        ],
         "last_error": failure
         and {
             "error": failure.error,
@@ -121,11 +158,11 @@ def _sweep_document(record: SweepRecord) -> dict[str, Any]:
     }
 
 
-def _rows(one: Standing, proof: Proof | None, now: datetime) -> Iterator[tuple[str, ...]]:
-    record, failure = one.item.record, one.failure
+def _rows(one: Standing, here: _Here, now: datetime) -> Iterator[tuple[str, ...]]:
+    record, failure, proof = one.item.record, one.failure, here.proof
     ca = "-" if record is None else f"{record.ca} ({record.profile})" if record.profile else record.ca
     until = "-" if record is None else f"{record.not_after:%Y-%m-%d} ({(record.not_after - now).days} d)"
-    served = "-" if proof is None else "yes" if proof.served else "no"
+    served = "-" if record is None else here.served(record.serial)
     yield one.item.name, one.state, until, _renews(one, now), served, ca
     if one.item.error is not None:
         yield (str(one.item.error),)
@@ -139,6 +176,10 @@ def _rows(one: Standing, proof: Proof | None, now: datetime) -> Iterator[tuple[s
         yield (f"last error: {failure.error} ({often}{failure.failed_at:%Y-%m-%d %H:%M} UTC)",)
         if failure.paused:
             yield (f"the CA has paused this account for these names: {failure.paused}",)
+    for delivery in here.deliveries:
+        if delivery.error:
+            often = f"failure {delivery.failures} in a row, " if delivery.failures > 1 else ""
+            yield (f"last deploy error: {delivery.error} ({often}{delivery.failed_at})",)
     if proof is not None:
         yield from ((f"not served: {problem} (looked {proof.at:%Y-%m-%d %H:%M} UTC)",) for problem in proof.problems)
     if one.left_out:

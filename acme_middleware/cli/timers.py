@@ -63,6 +63,7 @@ class Job:
         schedule: When.
         user: Whose command it is.
         paths: What it writes to, as far as that is known.
+        confined: Whether that is all that it may write to. What runs programs of others cannot know what they need.
     """
 
     invocation: Invocation
@@ -70,6 +71,7 @@ class Job:
     schedule: Schedule
     user: str = ""
     paths: Sequence[Path] = field(default_factory=tuple)
+    confined: bool = True
 
 
 def machine() -> str:
@@ -82,25 +84,70 @@ def machine() -> str:
 
 def systemd_units(job: Job, unit: str) -> dict[str, str]:
     """The service and the timer, by the names of their files."""
-    invocation = job.invocation
-    touched = [Path(invocation.words[0]), *(Path(word) for word in invocation.words if word.startswith("/")), *job.paths]
     lines = [
-        "[Unit]",
-        "Description=Renew the TLS certificates that are due",
-        "Wants=network-online.target",
-        "After=network-online.target",
-        "",
+        *_unit("Renew the TLS certificates that are due"),
         "[Service]",
         "Type=oneshot",
+        *_service(job),
+        f"# {EXIT_TRY_LATER}: something must wait, and the next run comes by itself",
+        f"SuccessExitStatus={EXIT_TRY_LATER}",
+        "TimeoutStartSec=30min",
+        *_confinement(job),
+    ]
+    timer = [
+        "[Unit]",
+        f"Description=Renew TLS certificates, {job.schedule}",
+        "",
+        "[Timer]",
+        f"OnCalendar={job.schedule.calendar}",
+        f"RandomizedDelaySec={max(1, job.schedule.step // 4)}min",
+        "# run at once what was missed while the machine was off",
+        "Persistent=true",
+        "",
+        "[Install]",
+        "WantedBy=timers.target",
+    ]
+    return {f"{unit}.service": _text(lines), f"{unit}.timer": _text(timer)}
+
+
+def watching_unit(job: Job, unit: str) -> dict[str, str]:
+    """The service that follows the other hosts, by the name of its file."""
+    lines = [
+        *_unit("Publish and deploy the TLS certificates that other hosts renew"),
+        "[Service]",
+        *_service(job),
+        "Restart=on-failure",
+        "RestartSec=30",
+        *_confinement(job),
+        "",
+        "[Install]",
+        "WantedBy=multi-user.target",
+    ]
+    return {f"{unit}.service": _text(lines)}
+
+
+def _unit(description: str) -> list[str]:
+    return ["[Unit]", f"Description={description}", "Wants=network-online.target", "After=network-online.target", ""]
+
+
+def _service(job: Job) -> list[str]:
+    invocation = job.invocation
+    return [
         f"User={job.user}",
         f"WorkingDirectory={_specifiers(str(invocation.directory))}",
         *(f"Environment={_quoted(f'{name}={value}')}" for name, value in invocation.environment.items()),
         "# for what is secret, such as ACME_EAB_HMAC_KEY=...: owned by root, mode 0600; need not be there",
         f"EnvironmentFile=-{SECRETS}",
         "ExecStart=" + " ".join(_word(word) for word in [*invocation.words, *job.words]),
-        f"# {EXIT_TRY_LATER}: something must wait, and the next run comes by itself",
-        f"SuccessExitStatus={EXIT_TRY_LATER}",
-        "TimeoutStartSec=30min",
+    ]
+
+
+def _confinement(job: Job) -> list[str]:
+    if not job.confined:
+        return ["", "# not confined: DEPLOY runs programs, and only you know what those need"]
+    invocation = job.invocation
+    touched = [Path(invocation.words[0]), *(Path(word) for word in invocation.words if word.startswith("/")), *job.paths]
+    return [
         "",
         "NoNewPrivileges=true",
         "ProtectSystem=full",
@@ -118,20 +165,6 @@ def systemd_units(job: Job, unit: str) -> dict[str, str]:
         "LockPersonality=true",
         "SystemCallArchitectures=native",
     ]
-    timer = [
-        "[Unit]",
-        f"Description=Renew TLS certificates, {job.schedule}",
-        "",
-        "[Timer]",
-        f"OnCalendar={job.schedule.calendar}",
-        f"RandomizedDelaySec={max(1, job.schedule.step // 4)}min",
-        "# run at once what was missed while the machine was off",
-        "Persistent=true",
-        "",
-        "[Install]",
-        "WantedBy=timers.target",
-    ]
-    return {f"{unit}.service": _text(lines), f"{unit}.timer": _text(timer)}
 
 
 def cron_line(job: Job) -> str:

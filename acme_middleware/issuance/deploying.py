@@ -29,7 +29,7 @@ from acme_middleware.issuance.records import RenewalRecord
 if TYPE_CHECKING:
     from acme_middleware.options import Options
 
-__all__ = ["check", "deploy", "is_deployed", "specs_of"]
+__all__ = ["check", "deliveries", "deploy", "is_deployed", "specs_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,18 @@ def is_deployed(specs: Sequence[str], root: Path, record: RenewalRecord) -> bool
         return not _pending(specs, state.read(root, record.name), record)
     except OSError:
         return False  # whoever deploys says what is wrong
+
+
+def deliveries(options: Options, root: Path, name: str) -> list[Delivery]:
+    """How far each deployer of a certificate has come on this host; nothing where the user may not know it."""
+    specs = specs_of(options, name)
+    if not specs:
+        return []
+    try:
+        known = state.read(root, name)
+    except OSError:
+        return []
+    return [known.get(spec, Delivery(spec)) for spec in specs]
 
 
 def deploy(

@@ -168,7 +168,7 @@ class TestRenew:
     def test_unknown_key_of_a_certificate_names_the_valid_ones(self, site: RenewalSite, typed: Typed) -> None:
         code, _, err = typed("renew", certificates={"a.example": {"domains": ["a.example"]}})
         assert code == 2
-        assert "only names, profile, key_type are known" in err
+        assert "only names, profile, key_type, deploy are known" in err
 
 
 def _lock(path: Path) -> bool:
