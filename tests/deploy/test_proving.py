@@ -17,7 +17,6 @@ from acme_middleware.deploy.deployers import parse
 from acme_middleware.errors import ConfigurationError, DeployFailed
 
 NAME = "example.com"
-NOTHING = 'command:["true"]'
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +42,10 @@ def shown(site: RenewalSite) -> dict:
 
 def test_a_hook_that_does_nothing_fails_the_run_until_the_server_has_the_new_one(site):
     site.issue(NAME)
+    calls = site.folder / "calls"
+    hook = json.dumps(["sh", "-c", f"echo $CERT_SERIAL >> {calls}"])
     with Server(bundle(site)) as server:
-        deploy = [NOTHING, f"verify:127.0.0.1:{server.port}?wait=0.2"]
+        deploy = [f"command:{hook}", f"verify:127.0.0.1:{server.port}?wait=0.2"]
         assert site.issue(NAME, deploy=deploy).undeployed == ()
         assert shown(site)["served"] is True
 
@@ -62,6 +63,9 @@ def test_a_hook_that_does_nothing_fails_the_run_until_the_server_has_the_new_one
         asked = len(server.asked)
         assert site.actions(deploy=deploy) == {NAME: "not due"}
         assert len(server.asked) == asked  # it is done with this one
+        serials = calls.read_text().split()
+        assert len(serials) == 2  # the hook ended well, so it was called once for each of the two
+        assert serials[1] == site.record(NAME).serial
 
 
 def test_it_waits_for_a_server_that_takes_a_moment(tmp_path):
