@@ -1,0 +1,333 @@
+"""`nginx:` tests, reloads, looks at what nginx presents, and takes back what does not go well; also under load."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from deployments import deployment
+from haproxy_lab import Wrk
+from nginx_lab import NginxLab, until
+from tls_lab import certificate, der, published
+
+from acme_middleware import clock
+from acme_middleware.deploy.deployer import Deployment
+from acme_middleware.deploy.deployers import parse
+from acme_middleware.deploy.rollback import roll_back
+from acme_middleware.errors import ConfigurationError, DeployFailed
+
+NAME = "shop.example"
+FULL = os.environ.get("SCALE", "ci") == "full"
+RENEWALS = 50 if FULL else 15
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[NginxLab]:
+    with NginxLab(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def first(lab: NginxLab) -> Deployment:
+    """The certificate that nginx presents at the beginning of a test."""
+    made = deployment(lab.live, NAME)
+    lab.site(NAME)
+    lab.start()
+    assert lab.presents(NAME) == leaf(made)
+    return made
+
+
+def leaf(made: Deployment) -> bytes:
+    return ssl.PEM_cert_to_DER_cert((made.directory / "cert.pem").read_text())
+
+
+def refuses(lab: NginxLab, made: Deployment, spec: str = "") -> DeployFailed:
+    with pytest.raises(DeployFailed) as caught:
+        parse(spec or lab.spec).deploy(made)
+    error = caught.value
+    assert (error.name, error.spec) == (made.name, spec or lab.spec)
+    assert f"acme-middleware deploy {made.name}" in error.hint
+    return error
+
+
+def whole(made: Deployment) -> None:
+    """Nothing is left of what was begun."""
+    assert not [entry for entry in os.listdir(made.current.parent) if entry.startswith(".")]
+    assert (made.current / "privkey.pem").is_file()
+
+
+class TestWell:
+    def test_a_renewed_certificate_is_presented_when_it_returns(self, lab: NginxLab, first: Deployment) -> None:
+        renewed = deployment(lab.live, NAME)
+        parse(lab.spec).deploy(renewed)
+        assert lab.presents(NAME) == leaf(renewed) != leaf(first)
+        assert os.readlink(renewed.current) == renewed.directory.name
+
+    def test_a_first_one_is_when_the_configuration_has_it(self, lab: NginxLab, first: Deployment) -> None:
+        made = deployment(lab.live, "new.example", "www.new.example")
+        lab.site("new.example", "www.new.example", port=lab.other)
+        parse(lab.spec).deploy(made)
+        assert lab.presents("www.new.example", port=lab.other) == leaf(made)
+        assert lab.presents(NAME) == leaf(first)
+
+    def test_again_changes_nothing(self, lab: NginxLab, first: Deployment) -> None:
+        for _ in range(2):
+            parse(lab.spec).deploy(first)
+        assert lab.presents(NAME) == leaf(first)
+
+    def test_by_a_unit_of_systemd(
+        self, lab: NginxLab, first: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # There is no systemd in a container; what its unit's ExecReload does, this does.
+        program = tmp_path / "bin" / "systemctl"
+        program.parent.mkdir()
+        program.write_text(
+            f'#!/bin/sh\n[ "$*" = "--no-ask-password reload nginx.service" ] || exit 9\n'
+            f"exec nginx -p {lab.folder} -e stderr -c {lab.folder}/nginx.conf -s reload\n"
+        )
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        renewed = deployment(lab.live, NAME)
+        parse(f"{lab.spec}&unit=nginx.service").deploy(renewed)
+        assert lab.presents(NAME) == leaf(renewed)
+
+    def test_nginx_is_found_where_cron_does_not_look(
+        self, lab: NginxLab, first: Deployment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = shutil.which("nginx")
+        assert found
+        monkeypatch.setenv("PATH", "/usr/bin:/bin")
+        renewed = deployment(lab.live, NAME)
+        parse(lab.spec).deploy(renewed)
+        assert lab.presents(NAME) == leaf(renewed)
+
+    def test_one_that_no_server_has_is_told(self, lab: NginxLab, first: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+        parse(lab.spec).deploy(deployment(lab.live, "other.example"))
+        assert "other.example: nginx was reloaded, but no server of its configuration" in caplog.text
+        caplog.clear()
+        parse(lab.spec).deploy(deployment(lab.live, NAME))
+        assert "no server" not in caplog.text
+
+
+class TestBadInput:
+    """The old certificate stays served, and current again; the message says which step failed."""
+
+    @pytest.mark.parametrize(
+        ("key", "says"),
+        [
+            pytest.param("other", "key values mismatch", id="another certificate's key"),
+            pytest.param("garbage", "cannot load certificate key", id="a key that is none"),
+            pytest.param("none", "privkey.pem", id="no key"),
+        ],
+    )
+    def test_a_pair_that_is_none(self, lab: NginxLab, first: Deployment, key: str, says: str) -> None:
+        renewed = deployment(lab.live, NAME)
+        file = renewed.directory / "privkey.pem"
+        if key == "none":
+            file.unlink()
+        else:
+            file.write_bytes(certificate(NAME).key if key == "other" else b"no key\n")
+        error = refuses(lab, renewed)
+        assert error.step == "nginx -t"
+        assert says in str(error)
+        assert "the certificate before is the current one again" in str(error)
+        assert "no better" not in str(error)
+        assert os.readlink(renewed.current) == first.directory.name
+        assert lab.presents(NAME) == leaf(first)
+        whole(renewed)
+
+    def test_a_configuration_that_is_wrong_elsewhere(self, lab: NginxLab, first: Deployment) -> None:
+        lab.add("wrong", "ssl_stapling perhaps;\n")
+        renewed = deployment(lab.live, NAME)
+        error = refuses(lab, renewed)
+        assert error.step == "nginx -t"
+        assert 'invalid value "perhaps"' in str(error)
+        assert "with which it goes no better (nginx -t)" in str(error)
+        assert lab.presents(NAME) == leaf(first)
+        assert os.readlink(renewed.current) == first.directory.name
+
+        (lab.folder / "sites" / "wrong.conf").unlink()
+        again = deployment(lab.live, NAME)
+        parse(lab.spec).deploy(again)
+        assert lab.presents(NAME) == leaf(again)
+        whole(again)
+
+    def test_an_nginx_that_does_not_reload(self, lab: NginxLab, first: Deployment) -> None:
+        # Its own test does not find that out: a port that another program has.
+        with socket.create_server(("127.0.0.1", lab.other)):
+            lab.add("taken", f"server {{ listen 127.0.0.1:{lab.other}; }}\n")
+            renewed = deployment(lab.live, NAME)
+            error = refuses(lab, renewed, lab.spec.replace("timeout=10", "timeout=2"))
+        assert error.step == "look at what is served"
+        assert f"{NAME} at 127.0.0.1:{lab.port}: another certificate is presented, serial {first.serial}" in str(error)
+        assert "the certificate before is the current one again" in str(error)
+        assert os.readlink(renewed.current) == first.directory.name
+        assert lab.presents(NAME) == leaf(first)
+
+    def test_a_server_that_has_a_copy_of_its_own(self, lab: NginxLab, first: Deployment, tmp_path: Path) -> None:
+        copy = tmp_path / "copy"
+        shutil.copytree(first.directory, copy)
+        conf = lab.folder / "sites" / f"{NAME}.conf"
+        conf.write_text(conf.read_text().replace(str(first.current), str(copy)))
+        renewed = deployment(lab.live, NAME)
+        error = refuses(lab, renewed, f"{lab.spec.replace('timeout=10', 'timeout=2')}&address=127.0.0.1:{lab.port}")
+        assert error.step == "look at what is served"
+        assert lab.presents(NAME) == leaf(first)
+
+    def test_an_nginx_that_does_not_run(self, lab: NginxLab, first: Deployment) -> None:
+        lab.stop()
+        renewed = deployment(lab.live, NAME)
+        error = refuses(lab, renewed)
+        assert error.step == "nginx -s reload"
+        assert "does nginx run?" in error.hint
+        lab.start()
+        assert lab.presents(NAME) == leaf(renewed), "it has passed the test, and nobody has the old one any more"
+
+    def test_a_test_that_hangs(self, lab: NginxLab, first: Deployment, tmp_path: Path) -> None:
+        program = tmp_path / "hangs"
+        program.write_text("#!/bin/sh\nexec sleep 600\n")
+        program.chmod(0o755)
+        renewed = deployment(lab.live, NAME)
+        began = time.monotonic()
+        error = refuses(lab, renewed, f"nginx:?binary={program}&timeout=0.3")
+        assert time.monotonic() - began < 10
+        assert "did not end within 0.3 s, and was killed" in str(error)
+        assert lab.presents(NAME) == leaf(first)
+
+    def test_a_program_that_is_not_there(self, lab: NginxLab, first: Deployment) -> None:
+        error = refuses(lab, deployment(lab.live, NAME), "nginx:?binary=/nonexistent/nginx")
+        assert error.step == "nginx -t"
+        assert "cannot start /nonexistent/nginx: No such file" in str(error)
+
+    def test_what_is_secret_in_the_configuration_is_in_no_message_or_log(
+        self, lab: NginxLab, first: Deployment, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("DEBUG")
+        lab.add("secret", 'proxy_set_header Authorization "Bearer hidden-words";\n')
+        parse(lab.spec).deploy(deployment(lab.live, NAME))
+        lab.add("wrong", "unknown_words;\n")
+        error = refuses(lab, deployment(lab.live, NAME))
+        assert 'unknown directive "unknown_words"' in str(error)
+        assert "hidden-words" not in f"{error} {error.hint} {caplog.text}"
+
+
+class TestRollBack:
+    def test_a_first_certificate_has_none_before_it(self, lab: NginxLab, first: Deployment) -> None:
+        lab.add("wrong", "unknown_words;\n")
+        made = deployment(lab.live, "new.example")
+        error = refuses(lab, made)
+        assert "its files stay where they are: there is none before it" in str(error)
+        assert os.readlink(made.current) == made.directory.name
+        assert lab.presents(NAME) == leaf(first)
+
+    def test_one_that_has_expired_is_not_put_back(self, tmp_path: Path) -> None:
+        published(tmp_path, certificate(NAME, expires=timedelta(days=-1)), NAME)
+        assert roll_back(deployment(tmp_path, NAME)) == "the one before it has expired"
+
+    def test_one_that_is_damaged_is_not_put_back(self, tmp_path: Path) -> None:
+        deployment(tmp_path, NAME)
+        made = deployment(tmp_path, NAME)
+        assert made.previous
+        (made.previous / "privkey.pem").write_text("no key\n")
+        assert roll_back(made) == "the one before it cannot be read"
+        assert os.readlink(made.current) == made.directory.name
+
+    def test_what_was_published_meanwhile_stays(self, tmp_path: Path) -> None:
+        deployment(tmp_path, NAME)
+        second, third = deployment(tmp_path, NAME), deployment(tmp_path, NAME)
+        assert roll_back(second) == "another one was published meanwhile"
+        assert os.readlink(third.current) == third.directory.name
+
+    def test_what_was_put_back_is_published_again_by_the_next_run(self, tmp_path: Path) -> None:
+        old = deployment(tmp_path, NAME)
+        pems = certificate(NAME)
+        published(tmp_path, pems, NAME)
+        newer = replace(old, directory=old.directory.with_name("2"), previous=old.directory, not_after=clock.now())
+        assert roll_back(newer) == ""
+        assert os.readlink(old.current) == "1"
+        published(tmp_path, pems, NAME)
+        assert ssl.PEM_cert_to_DER_cert((old.current / "cert.pem").read_text()) == der(pems)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        pytest.param("nginx:/etc/nginx", "where nothing should be", id="a path"),
+        pytest.param("nginx:?binary=nginx", "absolute path of nginx", id="a program without its path"),
+        pytest.param("nginx:?conf=nginx.conf", "absolute path of a configuration", id="a relative configuration"),
+        pytest.param("nginx:?unit=--now", "has unit=--now", id="an option where a unit should be"),
+        pytest.param("nginx:?address=443", "takes HOST:PORT", id="an address without a host"),
+        pytest.param("nginx:?address=localhost:0", "takes HOST:PORT", id="an address without a port"),
+        pytest.param("nginx:?timeout=never", "number of seconds", id="no number of seconds"),
+        pytest.param("nginx:?reload=yes", "it takes binary=", id="a word that it does not know"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused_before_anything_is_done(spec: str, says: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        parse(spec)
+    assert says in f"{caught.value} {caught.value.hint}"
+
+
+class Watch:
+    """Somebody who connects all the time, and notes which certificate was presented last at what time."""
+
+    def __init__(self, lab: NginxLab) -> None:
+        self.last: dict[bytes | None, float] = {}
+        self.failures: list[str] = []
+        self._lab, self._stop = lab, threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.005):
+            try:
+                seen = self._lab.presents(NAME)
+            except OSError as error:
+                self.failures.append(str(error))
+            else:
+                self.last[seen] = time.monotonic()
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["a connection for each request", "connections that are kept"])
+def test_under_load_what_is_served_follows_each_renewal_and_no_new_connection_fails(
+    lab: NginxLab, first: Deployment, tmp_path: Path, close: bool
+) -> None:
+    took = []
+    with Watch(lab) as watch, Wrk(tmp_path, f"https://127.0.0.1:{lab.port}/", close=close) as wrk:
+        before = first
+        for _ in range(RENEWALS):
+            began = time.monotonic()
+            renewed = deployment(lab.live, NAME)
+            parse(lab.spec).deploy(renewed)
+            until(lambda renewed=renewed: leaf(renewed) in watch.last)
+            # How long anybody still saw the one before: for a moment, workers of both kinds accept connections.
+            until(lambda before=before: time.monotonic() - watch.last[leaf(before)] > 0.1)
+            took.append(watch.last[leaf(before)] - began)
+            before = renewed
+    took.sort()
+    print(f"\nnginx, {RENEWALS} renewals, close={close}: followed within {took[len(took) // 2]:.2f} s (half), ", end="")
+    print(f"{took[int(0.95 * len(took))]:.2f} s (95 %), {took[-1]:.2f} s (all); {wrk.counts}")
+    assert took[int(0.95 * len(took))] < 2
+    assert took[-1] < 5
+    assert watch.failures == []
+    counts = wrk.counts
+    assert counts["requests"] > RENEWALS * 20
+    assert [counts[kind] for kind in ("connect", "timeout", "status", "write")] == [0, 0, 0, 0]
+    # Whoever keeps a connection may see nginx close it while a request is on its way; with one for each request, nobody does.
+    assert counts["read"] <= (0 if close else 20 * RENEWALS)
