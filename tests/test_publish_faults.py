@@ -22,7 +22,9 @@ from acme_middleware.testing.certificates import self_made
 
 NAME = "example.com"
 FILES = ["bundle.pem", "cert.pem", "chain.pem", "fullchain.pem", "privkey.pem"]
-KILLS = 200 if os.environ.get("SCALE") == "full" else 40
+FULL = os.environ.get("SCALE") == "full"
+KILLS = 500 if FULL else 100
+RENEWALS = 1000
 
 
 @pytest.fixture(scope="module")
@@ -243,6 +245,82 @@ def load(certificate, key):
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
 
 
+class Reader:
+    """
+    Loads the published pair as servers do, each time it is told to; ``known`` has the key of each chain, where that is known.
+
+    Attributes:
+        loads: Of a version that was resolved once.
+        pruned: Such versions that were gone before they were loaded: five newer ones had come.
+        snapshots: Pairs read through the link, never in vain.
+        versions: Those that were seen, in order.
+    """
+
+    def __init__(self, current, known=None):
+        self.current, self.known = current, known
+        self.loads = self.pruned = self.snapshots = 0
+        self.versions = []
+
+    def look(self):
+        # A server that resolves the link once, as ours do.
+        version = Path(os.path.realpath(self.current))
+        try:
+            load(version / "fullchain.pem", version / "privkey.pem")
+            load(version / "bundle.pem", None)
+            self.loads += 1
+        except FileNotFoundError:
+            # Pruned while it was read: never the current one, and five newer ones are there.
+            assert not version.exists()
+            assert int(os.readlink(self.current)) >= int(version.name) + 5
+            self.pruned += 1
+        # And one that is given the two paths through the link.
+        snapshot = read(self.current / "fullchain.pem", self.current / "privkey.pem")
+        snapshot.load_into(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        if self.known is not None:
+            assert self.known[snapshot.certificate] == snapshot.key
+        self.snapshots += 1
+        if not self.versions or snapshot.version != self.versions[-1]:
+            self.versions.append(snapshot.version)
+
+    def __str__(self):
+        return (
+            f"{self.loads} loads of a resolved version ({self.pruned} pruned meanwhile), {self.snapshots} through the link, "
+            f"{len(self.versions)} versions seen"
+        )
+
+
+def test_a_reader_that_loads_in_a_loop_during_a_thousand_renewals_never_fails(tmp_path, pairs):
+    publish(tmp_path, NAME, lambda: pairs[0])
+    renewals = python(
+        """
+        import sys
+        from pathlib import Path
+        from acme_middleware.deploy.publish import publish
+        from acme_middleware.testing.certificates import self_made
+        for _ in range(int(sys.argv[2])):
+            pems = self_made("example.com")
+            publish(Path(sys.argv[1]), "example.com", lambda: pems)
+        print("renewed")
+        """,
+        tmp_path,
+        RENEWALS,
+    )
+    reader = Reader(tmp_path / NAME / "current")
+    try:
+        while renewals.poll() is None:
+            reader.look()
+        assert renewals.stdout.read() == "renewed\n"
+    finally:
+        renewals.kill()
+        renewals.communicate()
+    reader.look()
+    print(f"{RENEWALS} renewals: {reader}")
+    assert os.readlink(tmp_path / NAME / "current") == str(RENEWALS + 1)
+    assert min(reader.loads, reader.snapshots, len(reader.versions)) > RENEWALS / 10
+    # It never went back to one that it had seen before.
+    assert len(set(reader.versions)) == len(reader.versions)
+
+
 def test_a_publisher_killed_again_and_again_never_shows_a_mismatched_pair(tmp_path, pairs):
     publish(tmp_path, NAME, lambda: pairs[0])
     publishers = python(
@@ -271,34 +349,21 @@ def test_a_publisher_killed_again_and_again_never_shows_a_mismatched_pair(tmp_pa
         KILLS,
     )
     current = tmp_path / NAME / "current"
-    known = {pems.cert + pems.chain: pems.key for pems in pairs}
+    reader = Reader(current, {pems.cert + pems.chain: pems.key for pems in pairs})
     try:
         publishers.stdin.write("".join(as_json(pems) + "\n" for pems in pairs))
         publishers.stdin.close()
-        loads = snapshots = 0
-        seen = set()
         while publishers.poll() is None:
-            # A server that resolves the link once, as ours do.
-            version = Path(os.path.realpath(current))
-            try:
-                load(version / "fullchain.pem", version / "privkey.pem")
-                load(version / "bundle.pem", None)
-                loads += 1
-            except FileNotFoundError:
-                # Pruned while it was read: never the current one, and five newer ones are there.
-                assert not version.exists()
-            # And one that is given the two paths through the link.
-            snapshot = read(current / "fullchain.pem", current / "privkey.pem")
-            assert known[snapshot.certificate] == snapshot.key
-            seen.add(snapshot.version)
-            snapshots += 1
+            reader.look()
         assert publishers.stdout.read() == "killed\n" * KILLS
     finally:
         publishers.kill()
         publishers.wait()
         publishers.stdout.close()
-    assert min(loads, snapshots) > KILLS
-    assert len(seen) > 5
+    reader.look()
+    print(f"{KILLS} kills: {reader}")
+    assert min(reader.loads, reader.snapshots) > KILLS
+    assert len(set(reader.versions)) > 5
     assert int(os.readlink(current)) > KILLS
 
     publish(tmp_path, NAME, lambda: self_made(NAME))
