@@ -27,13 +27,13 @@ from acme_middleware.stores import open_store
 UNIT = "acme-renew"
 WATCHING = "acme-deploy"
 UNITS = Path("/etc/systemd/system")
-SERVERS = ("nginx", "apache")
+SERVERS = ("nginx", "apache", "haproxy")
 
 
 @click.group(
     "print-config",
     commands=Verbs(SERVERS, of="print"),
-    short_help="Print what others need to be told: systemd, cron, kubernetes; nginx, apache.",
+    short_help="Print what others need to be told: systemd, cron, kubernetes; nginx, apache, haproxy.",
 )
 def print_config() -> None:
     """
