@@ -37,6 +37,9 @@ PATIENCE = 300.0
 """Seconds to wait for another process that deploys the same: a restart and a few hooks take that long, together."""
 
 
+PROOF = "verify:"
+
+
 def specs_of(options: Options, name: str) -> tuple[str, ...]:
     """The deployers of a certificate: its own in CERTIFICATES, else DEPLOY. They are this host's; no record has any."""
     for declared in options.certificates:
@@ -194,7 +197,20 @@ class _Deploying:
 
 
 def _pending(specs: Sequence[str], known: dict[str, Delivery], record: RenewalRecord) -> list[str]:
-    return [spec for spec in specs if not known.get(spec, Delivery(spec)).is_done(record.serial)]
+    """
+    The deployers to call, in their order.
+
+    Where the proof has failed that the certificate is served, those before it are called again, though they have ended well:
+    one of them did not do what it says.
+    """
+    there = [known.get(spec, Delivery(spec)) for spec in specs]
+    disproved = [
+        place
+        for place, delivery in enumerate(there)
+        if delivery.spec.startswith(PROOF) and delivery.error and delivery.failed_serial == record.serial
+    ]
+    again = max(disproved, default=0)
+    return [one.spec for place, one in enumerate(there) if place < again or not one.is_done(record.serial)]
 
 
 def _previous(directory: Path) -> Path | None:

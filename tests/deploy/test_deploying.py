@@ -123,6 +123,17 @@ def test_one_that_fails_keeps_no_other_from_being_called(site: RenewalSite, hook
     assert (len(hook.calls()), len(other.calls())) == (2, 1), "only what has failed is repeated"
 
 
+def test_where_the_proof_fails_what_stands_before_it_is_repeated(site: RenewalSite, hook: Hook, tmp_path: Path) -> None:
+    """The most common accident: a hook ends well, and the server has not loaded anything."""
+    after, nobody = Hook(tmp_path, "after"), "verify:127.0.0.1:1"
+    specs = [hook.spec, nobody, after.spec]
+    assert [error.spec for error in site.issue(NAME, deploy=specs).undeployed] == [nobody]
+    assert [error.spec for error in site.issue(NAME, deploy=specs).undeployed] == [nobody]
+    assert (len(hook.calls()), len(after.calls())) == (2, 1)
+    site.issue(NAME, deploy=[hook.spec, after.spec])
+    assert (len(hook.calls()), len(after.calls())) == (2, 1), "without the proof nothing is in doubt"
+
+
 def test_deployers_come_from_the_configuration_and_from_no_record(site: RenewalSite, hook: Hook) -> None:
     site.issue(NAME, deploy=[hook.spec])
     assert hook.spec not in site.store.get("renewal/" + NAME).value.decode()  # type: ignore[union-attr]
