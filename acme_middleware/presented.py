@@ -25,6 +25,7 @@ def problem_of(chain: Sequence[bytes], name: str, presented: str, expected: str)
         expected: The fingerprint of the one that it should have sent.
     """
     from cryptography import x509  # whoever imports this may never come to look at a certificate
+    from cryptography.exceptions import UnsupportedAlgorithm
 
     try:
         certificates = [x509.load_der_x509_certificate(der) for der in chain]
@@ -39,7 +40,13 @@ def problem_of(chain: Sequence[bytes], name: str, presented: str, expected: str)
         if until <= clock.now():
             return f"the certificate is served, and expired at {until:%Y-%m-%d %H:%M} UTC"
         return _problem_of_chain(leaf, certificates[1:])
-    except ValueError as error:
+    except (
+        ValueError,
+        UnsupportedAlgorithm,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
         return f"a certificate is served that cannot be read: {printable(error, 200)}"
 
 
@@ -58,11 +65,11 @@ def _problem_of_chain(leaf: x509.Certificate, others: Sequence[x509.Certificate]
 
 
 def _has_issued(above: x509.Certificate, below: x509.Certificate) -> bool:
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
     try:
         below.verify_directly_issued_by(above)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+import ssl
 import threading
 import time
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from acme_middleware.deploy.deployers import parse
 from acme_middleware.deploy.publish import Pems
 from acme_middleware.issuance import verifying
 from acme_middleware.issuance.renewal import record_of
+from acme_middleware.presented import problem_of
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,39 @@ def test_the_chain_is_one_that_clients_can_follow(sent, says):
         (found,) = verify.verify(Should.be(made), [server.place])
     assert found.ok is (not says)
     assert says in found.problem
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda der: der.replace(SAN, SAN[:-1] + b"\x13", 1), id="the names are no names"),
+        pytest.param(lambda der: der[:40] + bytes(20) + der[60:], id="zeros in the middle"),
+        pytest.param(lambda der: der[:-50], id="the end is missing"),
+        pytest.param(lambda der: b"", id="nothing at all"),
+    ],
+)
+def test_a_certificate_that_cannot_be_read_is_a_problem_and_no_accident(damage):
+    sent = damage(der(certificate("example.com")))
+    said = problem_of([sent], "example.com", hashlib.sha256(sent).hexdigest(), "0" * 64)
+    assert said.startswith(("a certificate is served that cannot be read: ", "another certificate is served, for no name"))
+
+
+SAN = b"\x06\x03\x55\x1d\x11"
+"""The object identifier of the extension with the names."""
+
+
+def test_a_certificate_draws_nothing_on_the_screen():
+    hostile = Should.be(certificate("example.com"))
+    shown = problem_of([der(_named(b"bad\x1b[2Jxxx.com"))], "example.com", "1" * 64, hostile.fingerprint)
+    assert "another certificate is served, for bad" in shown
+    assert shown.isprintable()
+
+
+def _named(name: bytes) -> Pems:
+    """A certificate whose name is no host's: as long as one that is, and then changed."""
+    made = certificate("n" * len(name))
+    changed = der(made).replace(b"n" * len(name), name)
+    return Pems(made.key, ssl.DER_cert_to_PEM_cert(changed).encode(), made.chain)
 
 
 def test_nobody_there_is_no_proof():
