@@ -70,6 +70,5 @@ class Verify:
                 deployment,
                 "connect and compare",
                 "; ".join(problems),
-                hint=f"did the deployers before it reach that server? `acme-middleware deploy {deployment.name} --force` "
-                "calls all of them again",
+                hint="did the deployers before it reach that server? The next run calls them again",
             )
