@@ -25,21 +25,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_der_private_key, load_pem_private_key
 from josepy.jwk import JWKRSA
 from pebble_lab import COMMAND, LIMIT, environment, fresh, names_of
+from seed_post import SEED
 
 from acme_middleware.cli import main
 from acme_middleware.testing.certificates import self_made
-
-SEED = {
-    "the folder that nginx serves": (
-        "simp_le -d example.com:/var/www/example.com/web -f key.pem -f cert.pem -f fullchain.pem",
-        "/var/www/example.com/web",
-    ),
-    "the folder of the app": (
-        "simp_le -d example.com:/var/www/sites/example_com/server -f key.pem -f cert.pem -f fullchain.pem",
-        "/var/www/sites/example_com/server",
-    ),
-}
-"""The post's commands, and the folder that is served as ``/``."""
 
 ALL = ("account_key.json", "account_reg.json", "key.pem", "key.der", "cert.pem", "cert.der")
 ALL += ("chain.pem", "fullchain.pem", "full.pem")
