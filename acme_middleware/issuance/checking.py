@@ -15,6 +15,7 @@ from acme_middleware import authorities, clock
 from acme_middleware._text import without_secrets
 from acme_middleware.authorities import Authority
 from acme_middleware.errors import AcmeMiddlewareError
+from acme_middleware.issuance import deploying
 from acme_middleware.issuance.finding import Finding, Level
 from acme_middleware.issuance.lineages import open_state
 from acme_middleware.issuance.published import publish_dir
@@ -57,7 +58,18 @@ def issuing(options: Options) -> Iterator[Finding]:
     if source is not None:
         yield _tried("challenge store", lambda: _writes(source, options))
     yield from _state(options)
+    if options.deploy or any(one.deploy for one in options.certificates):
+        yield _tried("deployers", lambda: _deployers(options))
     yield from _authorities(options)
+
+
+def _deployers(options: Options) -> str:
+    root = publish_dir(options, open_state(options, writable=None))
+    found: dict[str, None] = {}
+    for name in ("", *(declared.name for declared in options.certificates)):
+        deploying.check(options, root, name)
+        found |= dict.fromkeys(deploying.specs_of(options, name))
+    return f"DEPLOY can be followed: {', '.join(found)}"
 
 
 def _tried(what: str, attempt: Callable[[], str]) -> Finding:

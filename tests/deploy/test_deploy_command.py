@@ -265,3 +265,18 @@ def test_the_unit_of_systemd_watches_and_may_write_where_the_deployers_do(
 def test_what_makes_no_sense_is_refused(host: dict[str, str], site: RenewalSite, args: list[str]) -> None:
     site.issue(NAME)
     assert run(host, "deploy", *args).returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("deploy", "code", "says"),
+    [
+        pytest.param(["systemd:app"], 0, "DEPLOY can be followed: systemd:app", id="good"),
+        pytest.param(["sytemd:app"], 2, "did you mean systemd:?", id="misspelt"),
+    ],
+)
+def test_check_tells_whether_the_deployers_can_be_followed(
+    host: dict[str, str], site: RenewalSite, deploy: list[str], code: int, says: str
+) -> None:
+    site.issue(NAME)
+    done = run({**host, "ACME_DEPLOY": json.dumps(deploy)}, "check")
+    assert (done.returncode, says in done.stdout) == (code, True), done.stdout
