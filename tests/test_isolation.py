@@ -66,7 +66,7 @@ def test_only_the_protocol_imports_the_acme_client(path: Path) -> None:
 ALLOWED = {
     "protocol": {"_text", "clock", "errors", "protocol", "__version__"},
     "stores": {"errors", "stores", "challenge", "_files"},
-    "deploy": {"clock", "errors", "stores", "_files", "clock", "deploy", "verify"},
+    "deploy": {"clock", "errors", "stores", "_files", "deploy", "verify"},
     "issuance": {
         *{
             "_text",

@@ -30,6 +30,9 @@ log = logging.getLogger("acme_middleware.deploy")
 
 TIME_LIMIT = 30.0
 PAUSE = 0.05
+STEADY = 6
+"""How often in a row the new certificate must be seen: for longer than the 0.1 s that nginx leaves to the old workers."""
+
 MOST_BYTES = 1_000_000
 MOST_WORDS = 400
 MOST_NAMES = 20
@@ -80,7 +83,7 @@ class Nginx:
         except DeployFailed as error:
             raise self._taken_back(deployment, error, reload=False) from error
         places = list(_places(servers(dump), deployment, self.addresses))
-        # Where this fails nginx does not run, or cannot be told: as the test has shown, it takes the certificate when it starts.
+        # Where this fails, nginx does not run, or cannot be told. The test was passed: it has the certificate when it starts.
         self._reload(deployment)
         if not places:
             log.warning(
@@ -113,17 +116,27 @@ class Nginx:
         )
 
     def _prove(self, deployment: Deployment, places: list[_Place]) -> None:
-        """Connect to each place until the certificate is presented there. nginx reloads in the background."""
+        """
+        Connect to each place until the certificate is presented there.
+
+        nginx reloads in the background, and for a moment old and new workers take connections by turns: once is not enough.
+        """
         wanted = hashlib.sha256(ssl.PEM_cert_to_DER_cert((deployment.directory / "cert.pem").read_text())).hexdigest()
-        deadline = time.monotonic() + self.timeout
-        for place in places:
-            while (seen := served(*place.address, place.name, timeout=self.timeout)).fingerprint != wanted:
+        deadline, rounds = time.monotonic() + self.timeout, 0
+        while places and rounds < STEADY:
+            rounds += 1
+            for place in places:
+                seen = served(*place.address, place.name, timeout=self.timeout)
+                if seen.fingerprint == wanted:
+                    continue
                 if time.monotonic() >= deadline:
                     instead = seen.error or f"another certificate is presented, {_serial(seen.chain[0])}"
                     why = f"{place}: {instead}, and not {deployment.serial}, after {self.timeout:g} s"
                     hint = "nginx's error log says whether it has reloaded"
                     raise failed(self, deployment, "look at what is served", why, hint=hint)
-                time.sleep(PAUSE)
+                rounds = 0
+                break
+            time.sleep(PAUSE)
 
     def _taken_back(self, deployment: Deployment, error: DeployFailed, *, reload: bool) -> DeployFailed:
         """Put the certificate before back. Returns the error with what became of that."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import NamedTuple
@@ -18,8 +18,6 @@ TOKEN = re.compile(
     | (?P<bare>(?:\\. | \$\{[^}]*\} | [^\s;{}\\$] | \$)+)""",
     re.VERBOSE | re.DOTALL,
 )
-DEEPEST = 20
-
 Address = tuple[str, int]
 
 
@@ -90,33 +88,35 @@ def _plain(word: str) -> str:
     return re.sub(r"\\(.)", r"\1", word, flags=re.DOTALL)
 
 
-def _expanded(block: Sequence[Directive], files: dict[str, list[Directive]], home: str, depth: int = 0) -> Iterator[Directive]:
+def _expanded(
+    block: Sequence[Directive], files: dict[str, list[Directive]], home: str, within: tuple[str, ...] = ()
+) -> Iterator[Directive]:
     """A block with the files that it includes in their places."""
     for directive in block:
         if directive.words[:1] == ["include"] and len(directive.words) == 2:
             pattern = os.path.join(home, directive.words[1])
-            for name, included in files.items() if depth < DEEPEST else ():
-                if PurePath(name).match(pattern):
-                    yield from _expanded(included, files, home, depth + 1)
+            for name, included in files.items():
+                if name not in within and PurePath(name).match(pattern):
+                    yield from _expanded(included, files, home, (*within, name))
         elif directive.words:
             yield directive
 
 
 def _servers(
-    block: Sequence[Directive], files: dict[str, list[Directive]], home: str, outer: tuple[str, ...] = ()
+    block: Sequence[Directive], files: dict[str, list[Directive]], home: str, outer: tuple[str, ...] | None = None
 ) -> Iterator[tuple[list[Directive], tuple[str, ...]]]:
-    """The servers' own lines, with the certificates that they inherit."""
+    """The lines of each server, and its certificates; those that stand outside (``outer``) where it has none itself."""
     lines = list(_expanded(block, files, home))
-    outer = tuple(line.words[1] for line in lines if line.words[0] == "ssl_certificate" and len(line.words) > 1) or outer
     for line in lines:
-        if line.words[0] in ("http", "stream"):
-            yield from _servers(line.block, files, home, outer)
-        elif line.words == ["server"]:
+        if outer is None and line.words in (["http"], ["stream"]):
+            yield from _servers(line.block, files, home, _certificates(_expanded(line.block, files, home)))
+        elif outer is not None and line.words == ["server"]:
             inner = list(_expanded(line.block, files, home))
-            yield (
-                inner,
-                tuple(one.words[1] for one in inner if one.words[0] == "ssl_certificate" and len(one.words) > 1) or outer,
-            )
+            yield inner, _certificates(inner) or outer
+
+
+def _certificates(lines: Iterable[Directive]) -> tuple[str, ...]:
+    return tuple(line.words[1] for line in lines if line.words[0] == "ssl_certificate" and len(line.words) > 1)
 
 
 def _of_blocks(found: Sequence[tuple[list[Directive], tuple[str, ...]]], home: str) -> list[Server]:
