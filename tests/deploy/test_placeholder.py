@@ -214,7 +214,8 @@ def _fingerprint(site: RenewalSite) -> str:
     return facts(leaf(current(site))).fingerprint
 
 
-def test_nginx_starts_with_it_and_serves_the_real_one_after_a_reload(site, tmp_path):
+@pytest.mark.parametrize("by", ["its deployer", "a command"])
+def test_nginx_starts_with_it_and_serves_the_real_one_after_a_reload(site, tmp_path, by):
     with local_ports.reserve() as (port,):
         configuration = tmp_path / "nginx.conf"
         configuration.write_text(NGINX.format(folder=tmp_path, port=port, current=current(site)))
@@ -224,7 +225,8 @@ def test_nginx_starts_with_it_and_serves_the_real_one_after_a_reload(site, tmp_p
             placeholder_is_served(site, port)
             master = (tmp_path / "nginx.pid").read_text()
             reload = json.dumps([shutil.which("nginx"), *nginx[1:], "-s", "reload"])
-            real_one_is_served(site, port, deploy=[f"command:{reload}"])
+            own = f"nginx:?conf={configuration}&prefix={tmp_path}"
+            real_one_is_served(site, port, deploy=[own if by == "its deployer" else f"command:{reload}"])
             assert (tmp_path / "nginx.pid").read_text() == master
             os.kill(int(master), 0)
 
