@@ -71,10 +71,10 @@ class HAProxy:
             wanted = _Wanted(theirs, seen_as, bundle, fingerprint, takes_new=self.folder is not None)
             try:
                 self._tell(wanted, deployment)
-            except DeployFailed as error:
-                if kept is not None and error.facts.get("refused"):
-                    self._put_back(file, kept, deployment)
-                raise
+            except _NotTakenError as error:
+                if kept is not None and error.judged:
+                    self._put_back(file, kept, deployment, sure=error.refused)
+                raise error.told from error
 
     def _check(self) -> None:
         spec = self.spec
@@ -120,31 +120,32 @@ class HAProxy:
                 fresh.write(file)
             return kept
 
-    def _put_back(self, file: Path, kept: _Kept, deployment: Deployment) -> None:
+    def _put_back(self, file: Path, kept: _Kept, deployment: Deployment, *, sure: bool) -> None:
         """HAProxy does not take the new file: with it on the disk the next start would fail."""
         with self._explained(f"put back {file}", deployment):
             if kept.data is not None:
                 kept.write(file)
-            elif not self.reload:  # else it may be that HAProxy has not been started yet, and waits for this very file
+            elif sure:  # else it may be that HAProxy has not been started yet, and waits for this very file
                 file.unlink(missing_ok=True)
                 _files.sync_folder(file.parent)
 
     def _tell(self, wanted: _Wanted, deployment: Deployment) -> None:
+        refused = False
         if self.socket:
             try:
                 wanted.hot_update(RuntimeAPI(self.socket, timeout=self.timeout))
                 return
             except RuntimeAPIError as error:
                 if not self.reload:
-                    raise self._failed(deployment, error) from error
+                    raise self._not_taken(error, deployment) from error
                 log.warning("%s: %s: %s; it is reloaded instead", self.spec, error.step, error.why)
+                refused = error.refused
         try:
             self._reload(wanted, deployment)
         except RuntimeAPIError as error:
-            raise self._failed(deployment, error) from error
+            raise self._not_taken(error, deployment) from error
         except DeployFailed as error:
-            error.facts["refused"] = True
-            raise
+            raise _NotTakenError(error, judged=True, refused=refused) from error
 
     def _reload(self, wanted: _Wanted, deployment: Deployment) -> None:
         looks_at = self.socket
@@ -157,10 +158,9 @@ class HAProxy:
         if looks_at:
             wanted.wait_for(RuntimeAPI(looks_at, timeout=self.timeout))
 
-    def _failed(self, deployment: Deployment, error: RuntimeAPIError) -> DeployFailed:
-        made = failed(self, deployment, error.step, error.why, hint=error.hint)
-        made.facts["refused"] = error.refused
-        return made
+    def _not_taken(self, error: RuntimeAPIError, deployment: Deployment) -> _NotTakenError:
+        told = failed(self, deployment, error.step, error.why, hint=error.hint)
+        return _NotTakenError(told, judged=error.refused, refused=error.refused)
 
     @contextmanager
     def _exclusive(self, folder: Path, deployment: Deployment) -> Iterator[None]:
@@ -181,6 +181,14 @@ class HAProxy:
             raise
         except AcmeMiddlewareError as error:
             raise failed(self, deployment, step, str(error), hint=error.hint) from error
+
+
+class _NotTakenError(Exception):
+    """HAProxy has not taken it: what to tell, whether a HAProxy has looked at the file, and whether it surely was the file."""
+
+    def __init__(self, told: DeployFailed, *, judged: bool, refused: bool) -> None:
+        super().__init__(str(told))
+        self.told, self.judged, self.refused = told, judged, refused
 
 
 @dataclass(frozen=True, slots=True)
