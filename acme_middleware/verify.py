@@ -11,6 +11,7 @@ import hashlib
 import secrets
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -141,7 +142,12 @@ def proof(host: str, port: int, name: str, fingerprint: str, *, wait: float = 0.
 
 
 def verify(
-    record: Expected, addresses: Sequence[tuple[str, int]] | None = None, *, wait: float = 0.0, timeout: float = TIMEOUT
+    record: Expected,
+    addresses: Sequence[tuple[str, int]] | None = None,
+    *,
+    wait: float = 0.0,
+    timeout: float = TIMEOUT,
+    stop: threading.Event | None = None,
 ) -> list[Finding]:
     """
     Whether a certificate is served for every name in it, at every address.
@@ -152,6 +158,7 @@ def verify(
             address (A and AAAA) of each name, port 443.
         wait: Seconds to go on asking where another certificate is presented, or none: servers need a moment to reload.
         timeout: Seconds for each try.
+        stop: Set by another thread, it ends the wait.
 
     Returns:
         What each address gave for each name. One that this host has no network for is unsure; if nothing else could be asked
@@ -166,7 +173,7 @@ def verify(
         left = [place for place in places if place not in found]
         with ThreadPoolExecutor(min(len(left), MOST_AT_ONCE) or 1) as pool:
             found.update(zip(left, pool.map(lambda place: _look(place, record.fingerprint, timeout), left), strict=True))
-        if all(finding.ok or finding.unsure for finding in found.values()) or not _pause(deadline):
+        if all(finding.ok or finding.unsure for finding in found.values()) or not _pause(deadline, stop):
             return _judged([found[place] for place in places])
 
 
@@ -217,13 +224,10 @@ def _judged(findings: list[Finding]) -> list[Finding]:
     return [Finding(one.name, one.address, one.fingerprint, one.problem, one.unsure and one.name in asked) for one in findings]
 
 
-def _pause(deadline: float) -> bool:
+def _pause(deadline: float, stop: threading.Event | None = None) -> bool:
     """Wait for the next try; False if there is no time for one."""
     left = deadline - time.monotonic()
-    if left <= 0:
-        return False
-    time.sleep(min(PAUSE, left))
-    return True
+    return left > 0 and not (stop or threading.Event()).wait(min(PAUSE, left))
 
 
 def _has_no_way(host: str, port: int) -> bool:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from dataclasses import dataclass
 
 import pytest
 from deployments import deployment
+from pebble_lab import COMMAND, environment, finish, wait_until
 from stored_certificates import command, store_certificate
 from tls_lab import DAY, certificate, der
 from tls_servers import Server
@@ -410,6 +413,26 @@ def test_wrong_words_are_refused(tmp_path, words, says):
     ended = run(tmp_path, *words)
     assert (ended.code, ended.out) == (2, "")
     assert says in ended.err
+
+
+def test_who_gives_up_does_not_wait_for_what_is_waited_for(tmp_path):
+    store_certificate(tmp_path / "store", "example.com")
+    with Server(pem(certificate("example.com"))) as server:
+        waiting = subprocess.Popen(
+            [*COMMAND, "verify", "--wait", "3600", "--address", f"127.0.0.1:{server.port}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment({"ACME_STORE": f"file:{tmp_path / 'store'}"}),
+        )
+        try:
+            wait_until(lambda: len(server.asked) > 3, "it asks again")
+            waiting.send_signal(signal.SIGINT)
+            ended = finish(waiting, limit=30)
+        finally:
+            waiting.kill()
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err.startswith("error: interrupted\n")
 
 
 def test_where_the_outcome_cannot_be_kept_it_is_told_all_the_same(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,12 +86,12 @@ def verify(
     chosen = plan.chosen(plan.items(options, store), names)
     if not chosen and not as_json:
         click.echo(f"  no certificate yet: `{flags.surroundings().issue_command} example.com` gets one")
-    found = []
-    root = publish_dir(options, store)
-    for one in verifying.verify_all(chosen, root, places, wait=wait, timeout=timeout, emit=flags.surroundings().listener):
-        found.append(one)
-        if not as_json:
-            _show(one)
+    found, root, told = [], publish_dir(options, store), flags.surroundings().listener
+    with closing(verifying.verify_all(chosen, root, places, wait=wait, timeout=timeout, emit=told)) as findings:
+        for one in findings:
+            found.append(one)
+            if not as_json:
+                _show(one)
     exit_code = 0 if all(one.served for one in found) else EXIT_FAILED
     if as_json:
         print_json({"exit_code": exit_code, "certificates": [_document(one) for one in found]})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ def verify_all(
     wait: float = 0.0,
     timeout: float = TIMEOUT,
     emit: events.Listener = events.log,
-) -> Iterator[Verification]:
+) -> Generator[Verification, None, None]:
     """
     Look at the servers of several certificates, a few at the same time; their order stays.
 
@@ -71,17 +72,24 @@ def verify_all(
         emit: Is told every event.
     """
 
+    stop = threading.Event()
+
     def one(item: Item) -> Verification:
         if item.error is not None:
             return Verification(item.name, item.record, problem=str(item.error))
         if item.record is None:
             return Verification(item.name, None, problem="there is no certificate yet")
-        return Verification(item.name, item.record, tuple(verify(item.record, addresses, wait=wait, timeout=timeout)))
+        findings = verify(item.record, addresses, wait=wait, timeout=timeout, stop=stop)
+        return Verification(item.name, item.record, tuple(findings))
 
     with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
-        for found in pool.map(one, items):
-            _note(found, root, emit)
-            yield found
+        try:
+            for found in pool.map(one, items):
+                _note(found, root, emit)
+                yield found
+        finally:
+            # Somebody who gives up does not wait for what is waited for.
+            stop.set()
 
 
 def prove(
