@@ -479,6 +479,74 @@ def test_a_failed_validation_exits_2_leaves_the_old_files_and_the_next_run_goes_
     assert len(watch.orders()) == 1
 
 
+class Hanging:
+    """A site that does not answer, and says when it was asked."""
+
+    def __init__(self) -> None:
+        self.asked, self.over = threading.Event(), threading.Event()
+
+    @contextmanager
+    def serving(self, port: int) -> Iterator[None]:
+        hanging = self
+
+        class Handler(_Quiet):
+            def do_GET(self) -> None:
+                hanging.asked.set()
+                hanging.over.wait(LIMIT)
+
+        with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
+            server.daemon_threads = True
+            thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                self.over.set()
+                server.shutdown()
+                thread.join()
+
+
+def started(ca: PebbleCA, folder: Path, *words: str) -> subprocess.Popen[str]:
+    """The verb in a process of its own."""
+    env = environment({**given(ca), "ACME_KEY_TYPE": "ec256"})
+    return subprocess.Popen(
+        [*COMMAND, "simp_le", *words], cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def test_a_run_that_is_killed_leaves_its_order_to_the_next(ca: PebbleCA, run: Run, folder: Path, tmp_path: Path) -> None:
+    root, name, watch = tmp_path / "web", fresh(), ca.watch()
+    root.mkdir()
+    words = ["-d", f"{name}:{root}", *THREE]
+    hanging = Hanging()
+    with hanging.serving(ca.http_port):
+        killed = started(ca, folder, *words)
+        try:
+            assert hanging.asked.wait(LIMIT)
+        finally:
+            killed.kill()
+            killed.communicate()
+    assert len(watch.orders()) == 1
+    with static_server(root, ca.http_port):
+        assert run(*words) == 0
+    assert len(watch.orders()) == 1
+    assert names_of(leaf(folder)) == {name}
+    assert not list((root / ".well-known/acme-challenge").iterdir())
+
+
+def test_several_at_once_share_an_order_and_leave_one_certificate(ca: PebbleCA, folder: Path, web: Path) -> None:
+    name, watch = fresh(), ca.watch()
+    runs = [started(ca, folder, "-d", f"{name}:{web}", *files("key.pem", "cert.pem", "full.pem")) for _ in range(4)]
+    ended = [(process.communicate(timeout=LIMIT)[0], process.returncode) for process in runs]
+    # The last one may find all done.
+    assert {code for _, code in ended} <= {0, 1}, ended
+    assert len(watch.orders()) == 1
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(folder / "full.pem")
+    assert leaf(folder, "full.pem") == leaf(folder, "cert.pem")
+    assert (folder / "full.pem").read_text().startswith((folder / "key.pem").read_text())
+    assert sorted(contents(folder)) == ["cert.pem", "full.pem", "key.pem"]
+
+
 def test_a_ca_that_does_not_answer_exits_2_where_other_verbs_say_75(
     run: Run, folder: Path, web: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

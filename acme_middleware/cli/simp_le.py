@@ -178,7 +178,7 @@ def _issue(job: Job, options: Options, progress: Progress, as_json: bool) -> int
         print_json({"action": action, "files": done.files, "names": done.names, "not_after": plain(done.not_after)})
     else:
         progress.line("issued" if done.issued else "there was", f"{', '.join(done.names)}, until {done.not_after:%Y-%m-%d}")
-        progress.line("written", " ".join(done.files))
+        progress.line("written", " ".join(done.files) or "by another process, just now")
     return 0
 
 

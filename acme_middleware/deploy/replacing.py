@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,27 +25,38 @@ class Content(NamedTuple):
         return f"Content({self.name!r}, {len(self.data)} bytes)"
 
 
-def try_replacing(folder: Path, files: Sequence[Content]) -> None:
+def try_replacing(folder: Path, files: Sequence[Content], *, lock: Path) -> None:
     """
     Try that the files can be replaced, without replacing any.
+
+    Args:
+        lock: As for :func:`replace_files`.
 
     Raises:
         ConfigurationError: this user cannot, or something that is no file is in the place of one.
     """
     try:
-        for file in files:
-            draft = _write(folder, file._replace(data=b""))
-            draft.unlink()
+        with _files.exclusive(lock):
+            for file in files:
+                draft = _write(folder, file._replace(data=b""))
+                draft.unlink()
     except OSError as error:
         raise ConfigurationError(
             f"cannot write {_about(folder, error)}", hint=_files.who(error) or "the files are written to the current folder"
         ) from error
 
 
-def replace_files(folder: Path, files: Sequence[Content]) -> None:
+def replace_files(folder: Path, newest: Callable[[], Sequence[Content]], *, lock: Path) -> tuple[str, ...]:
     """
     Replace files, or make them: 0600 those with a key, 0644 the others. One that is there keeps its owner, group and mode, but
     for the right of everybody to read a key.
+
+    Args:
+        newest: Called under the lock, so that of two who write at once the later one writes the later files.
+        lock: A file that all who write here lock; made when absent, never deleted.
+
+    Returns:
+        The names of those that were replaced.
 
     Raises:
         PublishFailed: one could not be written: all are as they were; or could not be renamed, which only a failing disk does
@@ -53,20 +64,23 @@ def replace_files(folder: Path, files: Sequence[Content]) -> None:
     """
     drafts: list[tuple[Path, Path]] = []
     try:
-        try:
-            for file in files:
-                drafts.append((_write(folder, file), folder / file.name))
-            # All of them are on the disk: between the first and the last lie microseconds.
-            for draft, path in drafts:
-                os.replace(draft, path)
-        finally:
-            for draft, _ in drafts:
-                draft.unlink(missing_ok=True)
-        _files.sync_folder(folder)
+        with _files.exclusive(lock):
+            files = newest()
+            try:
+                for file in files:
+                    drafts.append((_write(folder, file), folder / file.name))
+                # All of them are on the disk: between the first and the last lie microseconds.
+                for draft, path in drafts:
+                    os.replace(draft, path)
+            finally:
+                for draft, _ in drafts:
+                    draft.unlink(missing_ok=True)
+            _files.sync_folder(folder)
     except OSError as error:
         raise PublishFailed(
             f"cannot write {_about(folder, error)}", hint=_files.who(error) or "run the command again", path=str(folder)
         ) from error
+    return tuple(file.name for file in files)
 
 
 def _write(folder: Path, file: Content) -> Path:

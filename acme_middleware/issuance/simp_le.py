@@ -44,7 +44,7 @@ from acme_middleware.protocol.account import find_account, load_key
 from acme_middleware.stores.base import Store
 from acme_middleware.stores.webroots import WebrootsChallengeStore
 
-STATE = ".acme-middleware"
+STATE, LOCK = ".acme-middleware", ".files"
 NAME = "simp_le"
 """What a folder's certificate is known by in its state: it stays the same when the names change."""
 
@@ -111,20 +111,17 @@ def simp_le(job: Job, options: Options, listener: events.Listener = events.log) 
     good = lineage is not None and set(lineage.names) == set(wanted) and _is_good(job, lineage, store)
     if good and not any(HOLDS[name] & set(NEEDED) for name in held.missing):
         return None
-    try_replacing(job.folder, [Content(name, b"", name in PRIVATE) for name in job.files])
+    store.check(writable=True)
+    lock = job.folder / STATE / LOCK
+    try_replacing(job.folder, [Content(name, b"", name in PRIVATE) for name in job.files], lock=lock)
     _take_in(job, held, lineage, options, store)
     if options.reuse_key:
         options = _reusing(options, held, lineage, store)
     _let_be_due(job, store)
     outcome = Issuer(options, listener=listener).issue(wanted, name=NAME, drop_names=True, by_hand=job.by_hand)
-    made = lineages.certificate(store, NAME)
-    now = _now(made, AccountRecord.read(store, account_key(made.ca, account_of(options))))
-    files = [
-        Content(name, simp_le_files.content(name, now), name in PRIVATE) for name in job.files if _differs(name, held, now)
-    ]
-    replace_files(job.folder, files)
+    files = replace_files(job.folder, lambda: _newest(job, options, store), lock=lock)
     issued = outcome.action in (Action.ISSUED, Action.RENEWED)
-    return Done(tuple(file.name for file in files), issued, made.names, outcome.record.not_after)
+    return Done(files, issued, outcome.record.names, outcome.record.not_after)
 
 
 def revoke(job: Job, options: Options) -> revoking.Revocation:
@@ -261,6 +258,14 @@ def _let_be_due(job: Job, store: Store) -> None:
         due = replace(record, renew_after=min(clock.now(), record.renew_after))
         with suppress(Conflict):  # another run has just renewed it
             due.write(store, renewal_key(NAME), expect=record.version)
+
+
+def _newest(job: Job, options: Options, store: Store) -> list[Content]:
+    """What is to stand in the files that do not say it yet."""
+    made = lineages.certificate(store, NAME)
+    now = _now(made, AccountRecord.read(store, account_key(made.ca, account_of(options))))
+    held = _load(job, store)
+    return [Content(name, simp_le_files.content(name, now), name in PRIVATE) for name in job.files if _differs(name, held, now)]
 
 
 def _now(made: CertificateRecord, account: AccountRecord | None) -> Held:
