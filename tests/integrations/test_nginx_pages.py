@@ -37,7 +37,8 @@ def test_the_example_runs_as_its_readme_says(configuration, tmp_path):
         root = folder / ".local/state/acme-middleware/local-ca/root.pem"
         swaps = {
             **ports,
-            "proxied.conf": configuration + AS_OURSELVES,
+            "-c proxied.conf": f"-c {configuration}{AS_OURSELVES}",
+            "/proxied.conf": f"/{configuration}",
             "acme-middleware ca": f"acme-middleware ca --port {ca}",
             "--ca local": f"--ca https://localhost:{ca}/directory --ca-bundle {root} --self-check-via 127.0.0.1:{http}",
         }
@@ -64,6 +65,13 @@ def test_the_example_runs_as_its_readme_says(configuration, tmp_path):
             assert f"Location: https://example.com:{tls}/some/page" in head
             assert ends(lambda: listens(tls)), nginx_log.read_text()
             assert re.fullmatch(r"The pages of example\.com, by process \d+\.\n", reader.run(page))
+
+            served = f"openssl s_client -connect 127.0.0.1:{tls} -servername example.com </dev/null 2>/dev/null | openssl x509"
+            before = reader.run(served)
+            ((renew, _),) = look[1].commands
+            assert "deployed    example.com: nginx:?" in reader.run(renew)
+            current = tmp_path / "tornado_app" / "state" / "live" / "example.com" / "current" / "cert.pem"
+            assert before != reader.run(served) == current.read_text()
             answered = "answered challenge" in site_log.read_text()
             assert answered == (configuration == "proxied.conf")  # else nginx found the token itself
             assert f"GET {PREFIX}" in (folder / "run" / "access.log").read_text()
@@ -72,7 +80,7 @@ def test_the_example_runs_as_its_readme_says(configuration, tmp_path):
 
 @pytest.mark.parametrize("way", ["the app is asked", "the folder first"])
 def test_the_page_works_as_it_stands(way, tmp_path):
-    (sites, folder_first), (load,), (issue,), (tls_server,), (check,) = steps("docs/nginx.md")
+    (sites, folder_first), (load,), (issue,), (tls_server,), (deployer, deploy), (check, *_) = steps("docs/nginx.md")
     plain = sites.text
     if way == "the folder first":
         first = re.search(r"^ +location \^~ .*?^    }\n", plain, re.MULTILINE | re.DOTALL)
@@ -87,6 +95,8 @@ def test_the_page_works_as_it_stands(way, tmp_path):
             "listen 443 ssl;": f"listen 127.0.0.1:{tls} ssl;",
             "listen [::]:443 ssl;": f"listen [::1]:{tls} ssl;",
             "nginx -": f"nginx -e stderr -p {tmp_path} -c nginx.conf -",
+            '"nginx:"': f'"nginx:?prefix={tmp_path}&conf={tmp_path}/nginx.conf"',
+            "acme-middleware deploy": "acme-middleware deploy --config options.toml",
             "curl http://example.com/": f"curl -s --connect-to example.com:80:127.0.0.1:{http} http://example.com/",
         }
         options = {
@@ -110,10 +120,18 @@ def test_the_page_works_as_it_stands(way, tmp_path):
             reader.follow(load)
             assert ends(lambda: listens(tls))
             served = f"openssl s_client -connect 127.0.0.1:{tls} -servername example.com </dev/null 2>/dev/null | openssl x509"
-            assert reader.run(served) == (store / "live" / "example.com" / "current" / "cert.pem").read_text()
+            current = store / "live" / "example.com" / "current" / "cert.pem"
+            before = reader.run(served)
+            assert before == current.read_text()
             assert names_of(store / "live/example.com/current/cert.pem") == {"example.com", "www.example.com"}
             home = f"curl -sk --connect-to example.com:443:127.0.0.1:{tls} https://example.com/"
             assert reader.run(home).startswith("The pages of example.com")
+
+            reader.write("options.toml", deployer)
+            (said,) = reader.follow(deploy)
+            assert f"deployed    example.com: nginx:?prefix={tmp_path}&conf={tmp_path}/nginx.conf\n" in said
+            reader.run("acme-middleware renew --force --config options.toml")
+            assert before != reader.run(served) == current.read_text()
 
             assert "it-works" in [printed.strip() for printed in reader.follow(check)]
             assert get(http, "/page").header("Location") == "https://example.com/page"
