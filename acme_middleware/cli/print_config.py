@@ -144,6 +144,9 @@ def _job(given: dict[str, Any], config: Path | None, user: str | None, *, verb: 
     # Where deployers write, the unit must let them; hooks and commands may do anything.
     paths += [Path(spec.partition(":")[2].partition("?")[0]) for spec in specs if spec.startswith(("files:/", "haproxy:/"))]
     confined = not any(spec.startswith(("command:", "hooks:")) for spec in specs)
+    for_root = [spec for spec in specs if spec.startswith(("nginx:", "systemd:"))]
+    if for_root and owner != "root":
+        click.echo(f"warning: {', '.join(for_root)}: {owner} needs a right that usually only root has: --user root", err=True)
     return timers.Job(invocation, words, schedule, owner, paths, confined)
 
 

@@ -188,6 +188,30 @@ def test_watch_waits_for_a_store_that_is_not_there_yet(host: dict[str, str], sit
         watching.communicate()
 
 
+def test_a_run_that_is_killed_while_it_deploys_is_repeated_by_the_next(
+    site: RenewalSite, host: dict[str, str], tmp_path: Path
+) -> None:
+    serial = site.issue(NAME).record.serial
+    slow = tmp_path / "slow"
+    slow.write_text(
+        f"#!/bin/sh\necho $CERT_SERIAL >> {tmp_path}/told\n"
+        f"while test ! -e {tmp_path}/goes-on -a -d {tmp_path}; do sleep 0.05; done\n"
+    )
+    slow.chmod(0o755)
+    host["ACME_DEPLOY"] = json.dumps([f"command:{json.dumps([str(slow)])}"])
+    killed = subprocess.Popen([*COMMAND, "deploy"], env=host, stdout=subprocess.DEVNULL)
+    try:
+        soon(lambda: told(tmp_path) == [serial], "the program runs")
+    finally:
+        killed.kill()
+        killed.wait()
+        (tmp_path / "goes-on").touch()
+    assert "not yet" in run(host, "status").stdout
+    assert run(host, "deploy").returncode == 0
+    assert run(host, "deploy").returncode == 0
+    assert told(tmp_path) == [serial, serial]
+
+
 def test_what_fails_is_tried_again_later_and_keeps_no_other_waiting(
     site: RenewalSite, tmp_path: Path, hook: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -257,6 +281,13 @@ def test_the_unit_of_systemd_watches_and_may_write_where_the_deployers_do(
             check=False,
         )
         assert (verified.returncode, verified.stderr) == (0, "")
+
+
+def test_units_of_another_user_are_warned_of_what_only_root_may_do(host: dict[str, str], site: RenewalSite) -> None:
+    site.issue(NAME)
+    host["ACME_DEPLOY"] = "nginx:"
+    assert "--user root" in run(host, "print-config", "systemd", "--user", "www-data").stderr
+    assert "warning" not in run(host, "print-config", "systemd", "--user", "root").stderr
 
 
 @pytest.mark.parametrize(
