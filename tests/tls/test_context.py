@@ -13,8 +13,11 @@ import pytest
 from pebble_lab import wait_until
 from tls_lab import DAY, NAME, certificate, client_context, der, fails, handshake, key_of, published, seen
 
+from acme_middleware.clock import now
+from acme_middleware.deploy import snapshot
 from acme_middleware.errors import ConfigurationError, StoreMisconfigured
-from acme_middleware.tls import TLSContext, context_from
+from acme_middleware.tls import TLSContext, context_from, served
+from acme_middleware.tls.sources import FolderSource, Offer
 
 QUICK = 0.01
 
@@ -386,3 +389,99 @@ def test_one_folder_that_cannot_be_read_keeps_no_other_from_being_served(live, c
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "broken.example" in caplog.text
     assert "it is left out, it is tried again by itself" in caplog.text
+
+
+def test_so_many_contexts_are_kept_and_no_more_and_whoever_comes_back_is_served_again(live, monkeypatch):
+    monkeypatch.setattr(served, "MOST_CONTEXTS", 3)
+    names = [f"site-{number}.example" for number in range(8)]
+    expected = {name: published(live, certificate(name), name) for name in names}
+    context = TLSContext(live)
+    for _ in range(2):
+        assert {name: seen(context, name) for name in names} == expected
+        assert len(context.sni_callback.__self__._held) == 3
+
+
+def test_a_look_that_costs_much_is_made_rarer(live):
+    class Costly:
+        looks = 0
+
+        def look(self, known):
+            self.looks += 1
+            ended = time.thread_time() + 0.02
+            while time.thread_time() < ended:
+                pass
+            return {}
+
+    source = Costly()
+    context = TLSContext(source, check_every=QUICK)
+    ended = time.monotonic() + 1.0
+    while time.monotonic() < ended:
+        assert context.sni_callback.__self__.context_for(NAME) is None
+    # A twentieth of the time is two or three looks of 20 ms in a second, and not the hundred that were asked for.
+    assert 1 <= source.looks <= 4
+
+
+def test_who_has_something_to_serve_waits_for_nobody_who_makes_the_new(live):
+    first = published(live, certificate())
+    context = TLSContext(live, check_every=QUICK)
+    assert seen(context) == first
+    ours, made = context.sni_callback.__self__, []
+    for looked in (False, True):
+        published(live, certificate())
+        ours._next_look = 0
+        if looked:
+            ours._look()
+        asking = threading.Thread(target=lambda: made.append(seen(context)))
+        with ours._lock:  # as by one who looks, or makes the new context
+            asking.start()
+            asking.join(5)
+            assert made == [first] * (1 + looked)
+
+
+def test_what_is_deleted_is_forgotten(live):
+    published(live, certificate())
+    published(live, certificate("gone.example"), "gone.example")
+    context = TLSContext(live, check_every=QUICK)
+    for name in (NAME, "gone.example"):
+        seen(context, name)
+    shutil.rmtree(live / "gone.example")
+    wait_until(lambda: seen(context) and list(context.sni_callback.__self__._held) == [NAME], "it is forgotten", limit=5)
+
+
+def test_a_pair_that_is_no_good_is_tried_once_in_a_while_and_not_by_each_handshake():
+    tried = []
+
+    def load(context):
+        tried.append(context)
+        raise OSError("no good")
+
+    class Source:
+        def look(self, known):
+            return {NAME: Offer(NAME, NAME, (NAME,), now() + DAY, "1", load)}
+
+    context = TLSContext(Source(), check_every=60)
+    for _ in range(10):
+        assert "ALERT_INTERNAL_ERROR" in fails(lambda: handshake(context))
+    assert len(tried) == 1
+
+
+def test_an_offer_loads_the_version_that_it_was_made_of_though_the_link_has_turned_since(live):
+    first = published(live, certificate())
+    (offer,) = FolderSource(live).look({}).values()
+    published(live, certificate(kind="rsa"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    offer.load(context)
+    assert seen(context) == first
+
+
+def test_a_pair_that_does_not_match_holds_up_no_handshake(live):
+    published(live, certificate())
+    context = TLSContext(live, check_every=QUICK)
+    seen(context)
+    damage_mismatch(live / NAME / "current")
+    slowest, ended = 0.0, time.monotonic() + 1
+    while time.monotonic() < ended:
+        began = time.monotonic()
+        seen(context)
+        slowest = max(slowest, time.monotonic() - began)
+    assert slowest < snapshot.PATIENCE / 2

@@ -243,3 +243,15 @@ def test_no_secret_is_in_its_log_or_its_name(caplog):
     context = TLSContext(store, check_every=QUICK)
     handshake(context)
     assert "PRIVATE" not in caplog.text + repr(context.sni_callback.__self__._offers)
+
+
+def test_a_store_that_takes_its_time_is_asked_less_often():
+    store = Unreliable()
+    saved(store)
+    store.delay = 0.05
+    context = TLSContext(store, check_every=QUICK)
+    handshake(context)
+    asked, ended = len(store.asked), time.monotonic() + 1.5
+    wait_until(lambda: time.monotonic() > ended, "a while is over")
+    # Half a second between two looks, where twenty times in a second were asked for.
+    assert 1 <= len(store.asked) - asked <= 4
