@@ -10,6 +10,8 @@ import socket
 import ssl
 import stat
 import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -225,6 +227,42 @@ def test_every_file_holds_what_its_name_says_and_keys_are_private(run: Run, fold
     assert registration["uri"].startswith("https://")
     assert registration["body"]["contact"] == ["mailto:ops@example.com"]
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(folder / "full.pem")
+
+
+def test_what_it_logs_when_asked_to_has_no_key_in_it(ca: PebbleCA, folder: Path, web: Path) -> None:
+    words = ["-v", "--account_key_size", "2048", "-d", f"{fresh()}:{web}", *files("account_key.json", "key.pem", "full.pem")]
+    shown, _ = started(ca, folder, *words).communicate(timeout=LIMIT)
+    assert "DEBUG" in shown
+    key = (folder / "key.pem").read_text().splitlines()[1]
+    account = json.loads((folder / "account_key.json").read_text())
+    assert not [secret for secret in (key, account["d"], account["p"], "PRIVATE KEY") if secret in shown]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_user_without_rights_is_told_so_before_anything_is_asked(ca: PebbleCA) -> None:
+    watch = ca.watch()
+    with tempfile.TemporaryDirectory() as path:  # pytest's own folders are for one user only
+        os.chmod(path, 0o755)
+        # Only then: the user may not enter the folders of this Python.
+        program = (
+            "import os, sys; from acme_middleware.cli import main, simp_le; from acme_middleware.issuance import simp_le;"
+            "from acme_middleware.stores import directory; os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+            "sys.exit(main(sys.argv[1:]))"
+        )
+        words = ["simp_le", "-d", f"{fresh()}:{path}", *THREE]
+        ended = subprocess.run(
+            [sys.executable, "-c", program, *words],
+            cwd=path,
+            env=environment(given(ca)),
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=False,
+        )
+        assert ended.returncode == 2, ended.stderr
+        assert "belongs to root, and this process runs as nobody" in ended.stderr
+        assert os.listdir(path) == []
+    assert watch.requests() == []
 
 
 def test_what_was_written_is_what_import_takes_over(run: Run, folder: Path, web: Path, tmp_path: Path) -> None:
