@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from acme_middleware import _files
 from acme_middleware.deploy import snapshot, specs
 from acme_middleware.deploy.deployer import Deployment, failed
+from acme_middleware.deploy.haproxy_folder import LOCK, Kept, rivals
 from acme_middleware.deploy.haproxy_socket import RuntimeAPI, RuntimeAPIError, Shown
 from acme_middleware.deploy.ownership import resolve_owner
 from acme_middleware.deploy.publish import directory_name
@@ -27,8 +27,6 @@ log = logging.getLogger("acme_middleware.deploy")
 
 TIME_LIMIT = 10.0
 PAUSE = 0.05
-LOCK = ".acme-middleware.lock"
-"""In HAProxy's own folder: it skips names with a dot in front, and takes any other for a certificate."""
 
 
 class HAProxy:
@@ -66,6 +64,8 @@ class HAProxy:
         file = self.folder / f"{directory_name(deployment.name)}.pem" if self.folder else deployment.current / "bundle.pem"
         theirs = self.theirs or str(folder)
         with self._exclusive(folder, deployment):
+            if self.folder:
+                self._refuse_rivals(file, bundle, deployment)
             kept = self._write(file, bundle, deployment) if self.folder else None
             seen_as = f"{theirs}/{file.relative_to(folder)}"
             wanted = _Wanted(theirs, seen_as, bundle, fingerprint, takes_new=self.folder is not None)
@@ -110,17 +110,28 @@ class HAProxy:
         leaf = x509.load_pem_x509_certificates(bundle)[0]
         return bundle, leaf.fingerprint(hashes.SHA1()).hex()  # noqa: S303 - to tell certificates apart
 
-    def _write(self, file: Path, bundle: bytes, deployment: Deployment) -> _Kept:
+    def _refuse_rivals(self, file: Path, bundle: bytes, deployment: Deployment) -> None:
+        """Of two files for one name HAProxy presents the first, and ours would be renewed in vain."""
+        if found := rivals(file, bundle, deployment.names):
+            raise failed(
+                self,
+                deployment,
+                f"look into {file.parent}",
+                f"{found[0].name} has a certificate for the same names, and HAProxy would go on to present that one",
+                hint=f"remove it, or let it be {file.name} instead, and reload HAProxy once",
+            )
+
+    def _write(self, file: Path, bundle: bytes, deployment: Deployment) -> Kept:
         """Write the file, or find that it is there; returns what was there before."""
         with self._explained(f"write {file}", deployment):
             uid, gid = resolve_owner(self.owner, self.group)
-            kept = _Kept.of(file)
-            fresh = _Kept(bundle, 0o600 if gid == -1 else 0o640, uid, gid)
+            kept = Kept.of(file)
+            fresh = Kept(bundle, 0o600 if gid == -1 else 0o640, uid, gid)
             if not fresh.is_in(kept):
                 fresh.write(file)
             return kept
 
-    def _put_back(self, file: Path, kept: _Kept, deployment: Deployment, *, sure: bool) -> None:
+    def _put_back(self, file: Path, kept: Kept, deployment: Deployment, *, sure: bool) -> None:
         """HAProxy does not take the new file: with it on the disk the next start would fail."""
         with self._explained(f"put back {file}", deployment):
             if kept.data is not None:
@@ -189,38 +200,6 @@ class _NotTakenError(Exception):
     def __init__(self, told: DeployFailed, *, judged: bool, refused: bool) -> None:
         super().__init__(str(told))
         self.told, self.judged, self.refused = told, judged, refused
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A file's bytes (None: it is not there), and whose it is."""
-
-    data: bytes | None = field(repr=False)
-    mode: int = 0o600
-    uid: int = -1
-    gid: int = -1
-
-    @classmethod
-    def of(cls, file: Path) -> _Kept:
-        try:
-            found, data = os.lstat(file), _files.read(file)
-        except FileNotFoundError:
-            return cls(None)
-        return cls(data, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
-
-    def is_in(self, other: _Kept) -> bool:
-        owned = self.uid in (-1, other.uid) and self.gid in (-1, other.gid)
-        return self.data == other.data and self.mode == other.mode and owned
-
-    def write(self, file: Path) -> None:
-        draft = file.with_name(f".{file.name}.new")
-        draft.unlink(missing_ok=True)  # of one who was killed
-        try:
-            _files.create(draft, self.data or b"", mode=self.mode, uid=self.uid, gid=self.gid)
-            os.replace(draft, file)
-        finally:
-            draft.unlink(missing_ok=True)
-        _files.sync_folder(file.parent)
 
 
 @dataclass(frozen=True, slots=True)

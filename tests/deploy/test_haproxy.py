@@ -147,6 +147,38 @@ class TestServes:
                 lab.deploy(made, f"{lab.spec}&as={inside}")
                 assert lab.serial(name) == made.serial
 
+    def test_the_file_of_the_recipe_of_2015_once_it_has_another_name(self, lab: HAProxyLab, tmp_path: Path) -> None:
+        made = deployment(tmp_path / "live", NAME)
+        parts = ("cert.pem", "fullchain.pem", "privkey.pem")  # the certificate twice: HAProxy takes it
+        (lab.certs / f"{NAME}.crt").write_bytes(b"".join((made.directory / part).read_bytes() for part in parts))
+        lab.start()
+        renewed = deployment(tmp_path / "live", NAME)
+        error = refuses(lab, renewed)
+        assert error.step == f"look into {lab.certs}"
+        assert f"let it be {NAME}.pem" in error.hint
+        assert (lab.files(), lab.serial(NAME)) == ({f"{NAME}.crt"}, made.serial)
+        # What is refused would be in vain.
+        lab.stop()
+        (lab.certs / f"{NAME}.pem").write_bytes((renewed.directory / "bundle.pem").read_bytes())
+        lab.start()
+        assert lab.serial(NAME) == made.serial
+        # As the hint says.
+        (lab.certs / f"{NAME}.crt").rename(lab.certs / f"{NAME}.pem")
+        lab.stop()
+        lab.start()
+        lab.deploy(renewed)
+        assert (lab.files(), lab.serial(NAME)) == ({f"{NAME}.pem"}, renewed.serial)
+
+    def test_a_file_beside_one_with_another_kind_of_key(self, lab: HAProxyLab, tmp_path: Path) -> None:
+        (lab.certs / f"{NAME}.rsa.pem").write_bytes(certificate(NAME, kind="rsa").files()["bundle.pem"])
+        made = deployment(tmp_path / "live", NAME)
+        (lab.certs / f"{NAME}.pem").write_bytes((made.directory / "bundle.pem").read_bytes())
+        (lab.certs / f".{NAME}.old").write_bytes((made.directory / "bundle.pem").read_bytes())  # HAProxy skips it
+        lab.start()
+        made = deployment(tmp_path / "live", NAME)
+        lab.deploy(made)
+        assert lab.serial(NAME) == made.serial
+
     def test_a_file_for_a_group_that_may_read_it(self, lab: HAProxyLab, first: Deployment, tmp_path: Path) -> None:
         made = deployment(tmp_path / "live", NAME)
         lab.deploy(made, f"{lab.spec}&owner={os.getuid()}&group={os.getgid()}")
