@@ -28,6 +28,9 @@ PATIENCE = 10
 
 TRIED_AGAIN = "it is tried again by itself"
 
+LOOK, HANDSHAKE = "/look", "/handshake"
+"""What is told that is about no certificate; none has such a key."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Held:
@@ -71,7 +74,7 @@ class Served:
             connection.context = context
         except Exception:  # noqa: BLE001 - whatever it is, the server goes on
             # Python would write it to stderr, for each handshake anew.
-            self._tell("", logging.ERROR, "a handshake failed", exc_info=True)
+            self._tell(HANDSHAKE, logging.ERROR, "a handshake failed", exc_info=True)
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
         return None
 
@@ -92,17 +95,19 @@ class Served:
         if time.monotonic() < self._not_before.get(offer.key, 0.0):
             return held.context if held else None
         # Who has something to serve does not wait for the one who makes the new.
-        if self._lock.acquire(blocking=held is None):
+        lock = self._lock  # two threads may have made two of them after a fork: each gives back its own
+        if lock.acquire(blocking=held is None):
             try:
                 held = self._held.get(offer.key)
                 if held is None or held.offer.version != offer.version:
                     held = self._renewed(offer, held)
             finally:
-                self._lock.release()
+                lock.release()
         return held.context if held else None
 
     def _look(self) -> None:
-        if not self._lock.acquire(blocking=not self._looked):
+        lock = self._lock
+        if not lock.acquire(blocking=not self._looked):
             return
         try:
             if time.monotonic() < self._next_look:
@@ -111,20 +116,22 @@ class Served:
             try:
                 found = self._source.look(self._offers)
             except Exception as error:  # noqa: BLE001 - a source may be anybody's code
-                self._tell("", logging.WARNING, f"cannot look for certificates in {self._source}: {error}; {TRIED_AGAIN}")
+                self._tell(LOOK, logging.WARNING, f"cannot look for certificates in {self._source}: {error}; {TRIED_AGAIN}")
             else:
                 self._take(found)
             self._looked = True
             self._next_look = time.monotonic() + max(self._check_every, SHARE * (time.thread_time() - began))
         finally:
-            self._lock.release()
+            lock.release()
 
     def _take(self, found: Mapping[str, Offer]) -> None:
         if not found:
             # Rather a volume that is not mounted than a server that is to stop: what is served stays.
             what = "no certificate is there any more, the old ones stay" if self._offers else "there is no certificate yet"
-            self._tell("", logging.WARNING, f"{self._source}: {what}; {TRIED_AGAIN}")
-        elif found != self._offers:
+            self._tell(LOOK, logging.WARNING, f"{self._source}: {what}; {TRIED_AGAIN}")
+            return
+        self._told.pop(LOOK, None)
+        if found != self._offers:
             by_name: dict[str, str] = {}
             for offer in sorted(found.values(), key=lambda offer: offer.not_after):
                 by_name.update(dict.fromkeys(offer.names, offer.key))
@@ -133,7 +140,7 @@ class Served:
             for gone in self._held.keys() - found.keys():
                 del self._held[gone]
             self._not_before.clear()
-            self._told = {key: said for key, said in self._told.items() if key in found}
+            self._told = {key: said for key, said in self._told.items() if key in found or key == HANDSHAKE}
             self._by_name, self._offers = by_name, found
 
     def _offer_for(self, name: str | None) -> Offer | None:
