@@ -74,7 +74,10 @@ def configuration(found: Sequence[Site], app: str, *, mapped: bool = False) -> s
 
 
 def _head(names: Sequence[str], *, mapped: bool) -> list[str]:
-    lines = [f"# For the http block of nginx: {FOLDER / sites.FILE}", "# Made by `print-config nginx`."]
+    lines = [
+        f"# For the http block of nginx: {FOLDER / sites.FILE}",
+        "# Made by `print-config nginx`. DEPLOY = nginx: lets renewed certificates reach it.",
+    ]
     longest = max(len(sites.in_url(name)) for name in names)
     # A bucket holds a pointer, and at least one name with its length and a pointer; by itself nginx takes 64 bytes. Of many
     # names, some fall into the same.

@@ -40,6 +40,9 @@ MOST_NAMES = 20
 SEARCHED = ("/usr/sbin", "/usr/local/sbin", "/usr/local/nginx/sbin", "/usr/local/bin", "/opt/homebrew/bin")
 """Where nginx is, besides PATH: that of cron has no folder for what only root runs."""
 
+EMERGENCY = re.compile(r"^(nginx:|[0-9/]+ [0-9:]+) \[emerg\] ([0-9]+#[0-9]+: )?")
+"""What stands before the reason: the number of a process that is gone is of no use to anybody."""
+
 SHOWN = ("fullchain.pem", "bundle.pem", "cert.pem")
 
 
@@ -186,7 +189,7 @@ class Nginx:
             log.info("%s: %s", step, line)
         if done.returncode:
             told = next((line for line in said if "[emerg]" in line), said[-1] if said else f"it ended with {done.returncode}")
-            raise failed(self, deployment, step, told[:MOST_WORDS], hint=hint)
+            raise failed(self, deployment, step, EMERGENCY.sub("", told)[:MOST_WORDS], hint=hint)
         return done.stdout.decode(errors="replace")
 
 
