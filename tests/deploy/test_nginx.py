@@ -184,6 +184,14 @@ class TestBadInput:
         assert error.step == "look at what is served"
         assert lab.presents(NAME) == leaf(first)
 
+    def test_a_proof_that_fails_though_nginx_has_loaded_it(self, lab: NginxLab, first: Deployment) -> None:
+        renewed = deployment(lab.live, NAME)
+        error = refuses(lab, renewed, f"{lab.spec.replace('timeout=10', 'timeout=1')}&address=127.0.0.1:{lab.other}")
+        assert error.step == "look at what is served"
+        assert f"{NAME} at 127.0.0.1:{lab.other}: no connection: Connection refused" in str(error)
+        assert os.readlink(renewed.current) == first.directory.name
+        until(lambda: lab.presents(NAME) == leaf(first))
+
     def test_an_nginx_that_does_not_run(self, lab: NginxLab, first: Deployment) -> None:
         lab.stop()
         renewed = deployment(lab.live, NAME)
@@ -366,6 +374,6 @@ def test_under_load_what_is_served_follows_each_renewal_and_no_new_connection_fa
     counts = wrk.counts
     assert counts["requests"] > RENEWALS * 20
     assert [counts[kind] for kind in ("connect", "timeout", "status", "write")] == [0, 0, 0, 0]
-    # With one connection for each request nobody sees a reload. One that is kept is closed by each of the two old workers at most
-    # once, maybe while a request is on its way.
+    # With one connection for each request nobody sees a reload. One that is kept is closed by each of the two old workers at
+    # most once, maybe while a request is on its way.
     assert counts["read"] <= (0 if close else 2 * 20 * RENEWALS)
