@@ -27,6 +27,8 @@ log = logging.getLogger("acme_middleware.deploy")
 
 TIME_LIMIT = 10.0
 PAUSE = 0.05
+TURNS = 6
+"""Of others that deploy to the same HAProxy at the same time, each may take as long as an answer may."""
 
 
 class HAProxy:
@@ -178,7 +180,7 @@ class HAProxy:
         """One at a time: a HAProxy has one transaction."""
         with ExitStack() as stack:
             with self._explained(f"write into {folder}", deployment):
-                stack.enter_context(_files.exclusive(folder / LOCK))
+                stack.enter_context(_files.exclusive(folder / LOCK, patience=TURNS * self.timeout))
             yield
 
     @contextmanager

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import http.client
 import os
+import pickle
 import socket
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +32,18 @@ from acme_middleware.errors import ConfigurationError, DeployFailed
 
 FULL = os.environ.get("SCALE", "ci") == "full"
 RENEWALS = 50 if FULL else 15
+KILLS = 60 if FULL else 10
 NAME = "shop.example"
+
+DEPLOYS_FOR_EVER = """
+import itertools, pickle, sys
+from acme_middleware.deploy.deployers import parse
+deployer, deployments = parse(sys.argv[1]), pickle.load(open(sys.argv[2], "rb"))
+deployer.deploy(deployments[0])  # what is to be loaded is loaded
+print("begins", end="", flush=True)
+for deployment in itertools.cycle(deployments):
+    deployer.deploy(deployment)
+"""
 
 
 @pytest.fixture
@@ -338,6 +352,30 @@ class TestTransactions:
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lab.deploy, made.values()))
         assert {name: lab.serial(name) for name in made} == {name: one.serial for name, one in made.items()}
+
+    def test_whenever_a_run_is_killed_a_whole_file_is_there_and_the_next_run_goes_on(
+        self, lab: HAProxyLab, first: Deployment, tmp_path: Path
+    ) -> None:
+        made = [deployment(tmp_path / "live", NAME) for _ in range(2)]
+        new = [deployment(tmp_path / "live", "new.example") for _ in range(2)]
+        (tmp_path / "deployments").write_bytes(pickle.dumps([*made, *new]))
+        served = {first.serial, *(one.serial for one in made)}
+        for number in range(KILLS):
+            argv = [sys.executable, "-c", DEPLOYS_FOR_EVER, lab.spec, str(tmp_path / "deployments")]
+            with subprocess.Popen(argv, stdout=subprocess.PIPE) as process:
+                assert process.stdout is not None
+                assert process.stdout.read(6) == b"begins"
+                # 20 ms and more are a whole round.
+                killed_at = time.monotonic() + 0.02 * (number + 0.5) / KILLS * 4
+                while time.monotonic() < killed_at:
+                    time.sleep(0.001)
+                process.kill()
+            assert lab.serial(NAME) in served
+            subprocess.run(["haproxy", "-c", "-q", "-f", tmp_path / "haproxy.cfg"], check=True)
+            for one in (made[number % 2], new[number % 2]):
+                lab.deploy(one)
+                assert lab.serial(one.name) == one.serial
+            assert not [path for path in lab.certs.iterdir() if path.name.endswith(".new")]
 
 
 class TestReload:
