@@ -47,6 +47,9 @@ def issue(
     The certificate is known by its first name. Run the same command again, by hand or by a timer: it renews the certificate
     when that is due, and otherwise does nothing. Names may be added; to leave some out, say --drop-names.
 
+    Then the deployers of this host are called, where they have not deployed it yet. --json has the errors of those that fail in
+    "undeployed"; the next run of issue, renew or deploy repeats them.
+
     \b
     Exit codes: 0 there is a good certificate; 1 the CA or the check before it
     said no, or a deployer failed; 2 options, rights, terms or the clock; 75 try again later.

@@ -125,7 +125,7 @@ def test_one_that_fails_keeps_no_other_from_being_called(site: RenewalSite, hook
 
 def test_where_the_proof_fails_what_stands_before_it_is_repeated(site: RenewalSite, hook: Hook, tmp_path: Path) -> None:
     """The most common accident: a hook ends well, and the server has not loaded anything."""
-    after, nobody = Hook(tmp_path, "after"), "verify:127.0.0.1:1"
+    after, nobody = Hook(tmp_path, "after"), "verify:127.0.0.1:1?wait=0"
     specs = [hook.spec, nobody, after.spec]
     assert [error.spec for error in site.issue(NAME, deploy=specs).undeployed] == [nobody]
     assert [error.spec for error in site.issue(NAME, deploy=specs).undeployed] == [nobody]

@@ -241,6 +241,7 @@ JSON_FIELDS = {
     "issued_at",
     "renew_after",
     "published",
+    "undeployed",
 }
 
 
