@@ -13,7 +13,7 @@ from pathlib import Path
 from acme_middleware import _files
 from acme_middleware.deploy import snapshot, specs
 from acme_middleware.deploy.deployer import Deployment, failed
-from acme_middleware.deploy.haproxy_folder import LOCK, Kept, rivals
+from acme_middleware.deploy.haproxy_folder import LOCK, Kept, draft_of, rivals
 from acme_middleware.deploy.haproxy_socket import RuntimeAPI, RuntimeAPIError, Shown
 from acme_middleware.deploy.ownership import resolve_owner
 from acme_middleware.deploy.publish import directory_name
@@ -127,6 +127,7 @@ class HAProxy:
         """Write the file, or find that it is there; returns what was there before."""
         with self._explained(f"write {file}", deployment):
             uid, gid = resolve_owner(self.owner, self.group)
+            draft_of(file).unlink(missing_ok=True)
             kept = Kept.of(file)
             fresh = Kept(bundle, 0o600 if gid == -1 else 0o640, uid, gid)
             if not fresh.is_in(kept):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from acme_middleware import _files
 
-__all__ = ["LOCK", "Kept", "rivals"]
+__all__ = ["LOCK", "Kept", "draft_of", "rivals"]
 
 LOCK = ".acme-middleware.lock"
 """HAProxy skips names with a dot in front, and takes any other for a certificate."""
@@ -39,14 +39,18 @@ class Kept:
         return self.data == other.data and self.mode == other.mode and owned
 
     def write(self, file: Path) -> None:
-        draft = file.with_name(f".{file.name}.new")
-        draft.unlink(missing_ok=True)  # of one who was killed
+        draft = draft_of(file)
         try:
             _files.create(draft, self.data or b"", mode=self.mode, uid=self.uid, gid=self.gid)
             os.replace(draft, file)
         finally:
             draft.unlink(missing_ok=True)
         _files.sync_folder(file.parent)
+
+
+def draft_of(file: Path) -> Path:
+    """What a file is called until it is whole. It has a key in it: who holds the lock removes what a killed run has left."""
+    return file.with_name(f".{file.name}.new")
 
 
 def rivals(file: Path, bundle: bytes, names: Sequence[str]) -> list[Path]:
