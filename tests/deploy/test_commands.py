@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -169,6 +170,7 @@ class TestSystemd:
         script(
             tmp_path / "bin/systemctl",
             f'echo "$*" >> {told}',
+            f"test ! -e {tmp_path / 'slow'} || sleep 0.5",
             f"test ! -e {tmp_path / 'fails'} || {{ echo Job failed.; exit 1; }}",
         )
         monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
@@ -192,6 +194,20 @@ class TestSystemd:
             parse("systemd:nginx").deploy(made)
         assert systemctl.exists()
         assert caught.value.step == "systemctl reload nginx"
+
+    def test_of_many_at_once_not_each_restarts_the_unit_and_the_next_one_does(
+        self, made: Deployment, systemctl: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "slow").touch()
+        threads = [threading.Thread(target=parse("systemd:app?action=restart").deploy, args=(made,)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        together = len(systemctl.read_text().splitlines())
+        assert 1 <= together <= 3
+        parse("systemd:app?action=restart").deploy(made)
+        assert len(systemctl.read_text().splitlines()) == together + 1
 
 
 @pytest.mark.parametrize(
