@@ -20,7 +20,8 @@ from pebble_server import Pebble
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
-PACKAGES = "acme-tiny certbot curl faketime git haproxy lego nginx openssl redis-server wrk apache2-bin iproute2 mariadb-server postgresql"
+PACKAGES = "acme-tiny certbot curl faketime git haproxy lego nginx openssl redis-server wrk "
+PACKAGES += "apache2-bin iproute2 mariadb-server postgresql"
 
 
 def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
