@@ -138,6 +138,8 @@ def test_the_ca_reaches_the_app_all_else_is_redirected_and_each_name_has_its_cer
         wanted[names[0]] = published(state / "live", certificate(*names), names[0])
     with an_app() as app, reserve(2) as (http, tls):
         text = text_of(state, *kind, "--app", f"127.0.0.1:{app}")
+        # What many have in their servers, so that no .git or .env gets out.
+        text = text.replace("    location / {", "    location ~ /\\. { return 403; }\n\n    location / {")
         argv = command(tmp_path, text, http, tls)
         foreground = ["-DFOREGROUND"] if argv[0] == "apache2" else []
         with Background([*argv, *foreground], log=tmp_path / "log") as server:

@@ -250,6 +250,13 @@ class TestRollBack:
         assert roll_back(made) == "the one before it cannot be read"
         assert os.readlink(made.current) == made.directory.name
 
+    def test_what_a_killed_one_has_left_is_no_obstacle(self, tmp_path: Path) -> None:
+        old, made = deployment(tmp_path, NAME), deployment(tmp_path, NAME)
+        (made.current.parent / ".current").symlink_to("1")
+        assert roll_back(made) == ""
+        assert os.readlink(made.current) == old.directory.name
+        whole(made)
+
     def test_what_was_published_meanwhile_stays(self, tmp_path: Path) -> None:
         deployment(tmp_path, NAME)
         second, third = deployment(tmp_path, NAME), deployment(tmp_path, NAME)

@@ -157,6 +157,13 @@ def asked(folder: Path, made: Deployment, http: str, more: str = "", **files: st
             ["shop.example at 127.0.0.1:444"],
             id="two ports, two certificates",
         ),
+        pytest.param(
+            "server { listen 443 ssl; server_name shop.example; {other} } "
+            "server { listen 443 ssl; server_name shop.example www.shop.example; {pair} }",
+            {},
+            ["www.shop.example at 127.0.0.1:443"],
+            id="a name that two servers have, which is the first one's",
+        ),
     ],
 )
 def test_what_is_asked_for_where(tmp_path: Path, made: Deployment, http: str, files: dict[str, str], places: list[str]) -> None:
@@ -195,6 +202,10 @@ def test_what_we_print_ourselves_is_understood(tmp_path: Path, made: Deployment,
         pytest.param("# configuration file /x:\n}}} server { listen 443 ssl; ", id="braces that do not match"),
         pytest.param('# configuration file /x:\nhttp { server { listen "443 ssl; } }', id="a quote without its end"),
         pytest.param("# configuration file /x:\nhttp { include x; include /x; }", id="a file that includes itself"),
+        pytest.param(
+            "# configuration file /x:\ninclude x; include /y;\n# configuration file /y:\ninclude x; include y;",
+            id="two files that include each other",
+        ),
         pytest.param(
             "# configuration file /x:\nhttp { server { listen; server_name; ssl_certificate; } ; \\", id="words that miss"
         ),
