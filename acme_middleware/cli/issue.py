@@ -52,7 +52,8 @@ def issue(
 
     \b
     Exit codes: 0 there is a good certificate; 1 the CA or the check before it
-    said no, or a deployer failed; 2 options, rights, terms or the clock; 75 try again later.
+    said no, or a deployer failed; 2 options, rights, terms or the clock;
+    75 try again later.
     """
     options = flags.load(given, config)
     if staging:

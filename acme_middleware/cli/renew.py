@@ -63,8 +63,9 @@ def renew(
     \b
     --json prints an object per certificate, each on a line of its own:
       name, action (renewed, issued, not due, must wait, in progress, failed,
-      damaged, with --dry-run tried), reason, next_try, error, names, ca, profile, serial,
-      fingerprint, not_before, not_after, issued_at, renew_after
+      damaged, with --dry-run tried), reason, next_try, error, names, ca,
+      profile, serial, fingerprint, not_before, not_after, issued_at,
+      renew_after
     and then {"summary": {certificates, counts, next, exit_code}}, where next is
     the name and renew_after of the one that is due next.
 

@@ -56,7 +56,8 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
 
     \b
     Exit codes: 0 all is well; 3 a certificate has expired or is overdue, is
-    damaged, or was never there and fails, or a deployer of this host failed; 2 and 75 as for issue.
+    damaged, or was never there and fails, or a deployer of this host failed;
+    2 and 75 as for issue.
     """
     options = flags.load(given, config)
     store, now = lineages.open_state(options), clock.now()
