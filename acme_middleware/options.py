@@ -51,8 +51,8 @@ class Options:
         "Where the tokens that the CA fetches are kept; by default the same place as STORE", kinds.store
     )
     ca: str = _option(
-        "The certificate authority: a name (see the table of CAs) or a directory URL; of several, the next is used where one "
-        "has failed three times in a row",
+        "The certificate authority: letsencrypt, zerossl, google, sslcom, local, or the URL of an ACME directory; of several, "
+        "the next is used where one has failed three times in a row",
         kinds.words,
         default="letsencrypt",
     )
