@@ -31,7 +31,7 @@ def reported(command: Callable[..., int]) -> Callable[..., None]:
     object on standard output; a traceback is only for who asks. It adds ``--json`` and ``--traceback``.
     """
 
-    @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
     @click.option("--traceback", is_flag=True, help="Show where in the program an error came from.")
     @functools.wraps(command)
     def run(*args: Any, as_json: bool, traceback: bool, **kwargs: Any) -> None:
