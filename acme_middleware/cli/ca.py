@@ -21,7 +21,11 @@ HERE = "127.0.0.1"
 )
 @click.option("--host", default=HERE, show_default=True, help="The address to listen at.")
 @click.option("--expose", is_flag=True, help="Agree to listen at an address that others may reach.")
-@click.option("--state", type=click.Path(path_type=Path), help="The folder of its keys and its root.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    help="The folder of its keys and its root.  [~/.local/state/acme-middleware/local-ca]",
+)
 @click.option(
     "--resolve",
     multiple=True,
