@@ -70,8 +70,10 @@ def systemd(
     """
     Print a systemd service and its timer, or write them. With --deploy it is a service that runs on and on.
 
+    Copy them to /etc/systemd/system where --into did not write them there. Then:
+
     \b
-    Then: systemctl daemon-reload && systemctl enable --now acme-renew.timer
+      systemctl daemon-reload && systemctl enable --now acme-renew.timer
     """
     unit = unit or (WATCHING if watching else UNIT)
     if watching:
@@ -103,7 +105,7 @@ def systemd(
 @flags.of_table(only=OF_THE_PLACE)
 @reported
 def cron(user: str | None, config: Path | None, as_json: bool, **given: Any) -> int:
-    """Print a line for ``crontab -e``. Its minute is this machine's own: not all machines ask the CA at once."""
+    """Print a line for `crontab -e`. Its minute is this machine's own: not all machines ask the CA at once."""
     line = timers.cron_line(_job(given, config, user))
     if as_json:
         print_json({"files": {"crontab": line}})
