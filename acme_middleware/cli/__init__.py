@@ -42,7 +42,7 @@ def acme() -> None:
     """
     TLS certificates for this web app, by ACME: the app answers the CA's challenges itself, through the middleware.
 
-    Options come from flags, then from the settings of the framework; without one from ACME_* in the environment, then from
+    Options come from flags; then, in Django and Flask, from the settings; elsewhere from ACME_* in the environment, then from
     /etc/acme-middleware.toml.
     """
 
