@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -83,6 +84,17 @@ class TestWell:
     def test_again_changes_nothing(self, lab: NginxLab, first: Deployment) -> None:
         for _ in range(2):
             parse(lab.spec).deploy(first)
+        assert lab.presents(NAME) == leaf(first)
+
+    def test_many_at_the_same_time(self, lab: NginxLab, first: Deployment) -> None:
+        names = [f"site-{number}.example" for number in range(8)]
+        for name in names:
+            deployment(lab.live, name)
+            lab.site(name)
+        renewed = [deployment(lab.live, name) for name in names]
+        with ThreadPoolExecutor(4) as pool:  # as `renew` does
+            list(pool.map(lambda made: parse(lab.spec).deploy(made), renewed))
+        assert [lab.presents(made.name) for made in renewed] == [leaf(made) for made in renewed]
         assert lab.presents(NAME) == leaf(first)
 
     def test_by_a_unit_of_systemd(
