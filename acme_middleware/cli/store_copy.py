@@ -7,11 +7,10 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
-from acme_middleware._text import printable
+from acme_middleware._text import printable, without_secrets
 from acme_middleware.cli import flags
 from acme_middleware.cli.counting import counted
 from acme_middleware.cli.report import print_json, reported
@@ -57,7 +56,7 @@ def copy(source: str, target: str, dry_run: bool, force: bool, config: Path | No
 
     source, target = _url(source), _url(target)
     for url in (source, target):
-        if url.startswith("memory:"):
+        if url.lower().startswith("memory:"):
             raise ConfigurationError(
                 "memory: is this process's own, and ends with it",
                 hint="name stores that are kept, for example file:///var/lib/acme-middleware",
@@ -74,8 +73,8 @@ def copy(source: str, target: str, dry_run: bool, force: bool, config: Path | No
         print_json(
             {
                 "action": "dry run" if dry_run else "copied",
-                "from": shown(source),
-                "to": shown(target),
+                "from": without_secrets(source),
+                "to": without_secrets(target),
                 **{action: count[action] for action in WORDS},
                 **{
                     action: [{"record": step.record, "reason": step.reason} for step in there] for action, there in left.items()
@@ -95,17 +94,6 @@ def _url(given: str) -> str:
     if not os.environ.get(name):
         raise ConfigurationError(f"{given} names a variable that is not set", hint=f"set {name} to the URL of a store")
     return os.environ[name]
-
-
-def shown(url: str) -> str:
-    """A store's URL as anybody may see it: without user, password and parameters."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        place = f"//{host}{f':{parts.port}' if parts.port else ''}" if host else "//" if parts.path.startswith("/") else ""
-    except ValueError:
-        return url.partition(":")[0] + ":"
-    return f"{parts.scheme}:{place}{parts.path}"
 
 
 def _say(count: Counter[str], left: dict[str, list[Copied]], *, dry_run: bool) -> None:

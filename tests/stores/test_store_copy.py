@@ -9,7 +9,7 @@ import pytest
 from stored_certificates import command, keys_of, store_certificate, store_order
 
 from acme_middleware import encryption_keys
-from acme_middleware.cli.store_copy import shown
+from acme_middleware.cli import main
 from acme_middleware.errors import ConfigurationError, StoreMisconfigured
 from acme_middleware.issuance.copying import copy, refuse_same
 from acme_middleware.issuance.records import CertificateRecord, certificate_key
@@ -236,6 +236,7 @@ def test_by_the_command_what_differs_is_named_and_is_exit_code_1(tmp_path):
         pytest.param(["file:store", "file:./x/../store"], 2, "FROM and TO are the same store", id="onto itself, otherwise"),
         pytest.param(["file:none", "file:new"], 2, "there is no directory", id="from nowhere"),
         pytest.param(["file:store", "memory:"], 2, "ends with it", id="into memory"),
+        pytest.param(["file:store", "Memory:"], 2, "ends with it", id="into memory, however it is written"),
         pytest.param(["file:store", "nope://u:hunter2@h/x"], 2, "there is no store for nope:", id="into no kind of store"),
         pytest.param(["file:store", "webroot:///x"], 2, "webroot: keeps tokens only", id="into a store of tokens"),
         pytest.param(["file:store", "env:NEW"], 2, "env:NEW names a variable that is not set", id="into no variable"),
@@ -258,10 +259,26 @@ def test_by_the_command_urls_may_be_in_variables(tmp_path):
     assert (ended.code, ended.out) == (0, "  copied      2 records copied\n"), ended.text
 
 
-def test_passwords_are_not_printed():
-    assert shown("postgresql+psycopg://acme:hunter2@db.example:5432/acme?password=x") == (
-        "postgresql+psycopg://db.example:5432/acme"
-    )
-    assert shown("redis://:hunter2@[::1:bad/0") == "redis:"
-    assert shown("file:///var/lib/acme") == "file:///var/lib/acme"
-    assert shown("django:other") == "django:other"
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        pytest.param(
+            "postgresql+psycopg://acme:hunter2@db.example:5432/acme?password=hunter2",
+            "postgresql+psycopg://db.example:5432/acme",
+            id="as user and as parameter",
+        ),
+        pytest.param("postgresql://acme:12/hunter2@db.example/acme", "postgresql://db.example/acme", id="with a slash in it"),
+        pytest.param("redis://:hunter2@[::1:bad/0", "redis://[::1:bad/0", id="before what is no host"),
+        pytest.param("file:///var/lib/acme", "file:///var/lib/acme", id="none in a folder's"),
+        pytest.param("django:other", "django:other", id="none in Django's"),
+    ],
+)
+def test_passwords_are_not_printed(tmp_path, monkeypatch, capsys, url, shown):
+    for folder in (tmp_path / "from", tmp_path / "to"):
+        store_certificate(folder, "a.example")
+    opened = {url: DirectoryStore(tmp_path / "from"), "file:other": DirectoryStore(tmp_path / "to")}
+    monkeypatch.setattr("acme_middleware.issuance.lineages.open_store", opened.__getitem__)
+    assert main(["store", "copy", url, "file:other", "--dry-run", "--force", "--json"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["from"] == shown
+    assert "hunter2" not in told.out + told.err
