@@ -57,9 +57,9 @@ class _Connection(psycopg.Connection[Any]):
 
 def connect(*args: Any, **kwargs: Any) -> Any:
     """Connect as ``psycopg.connect`` does."""
-    kwargs["connect_timeout"] = max(2, int(sql_limits.CONNECT_LIMIT))
     # Statements kept by the server do not survive a PgBouncer that hands out another connection for each.
-    return _Connection.connect(*args, prepare_threshold=None, **{"fallback_application_name": "acme-middleware", **kwargs})
+    ours = {"connect_timeout": max(2, int(sql_limits.CONNECT_LIMIT)), "prepare_threshold": None}
+    return _Connection.connect(*args, **{"fallback_application_name": "acme-middleware", **kwargs, **ours})
 
 
 # A connection that is refused has no SQLSTATE; the texts are those of libpq, and of a server that speaks English.

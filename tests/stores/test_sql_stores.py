@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import sys
 import threading
 import time
@@ -270,6 +271,26 @@ def test_opening_connects_to_nothing_so_a_web_process_starts_without_its_databas
 
 def test_a_file_of_this_machine_is_read_without_a_thread_in_between(tmp_path: Path) -> None:
     assert SQLChallengeStore(f"sqlite:///{tmp_path}/acme.sqlite3").brief is True
+
+
+@pytest.mark.parametrize("parameters", ["timeout=20", "uri=true"])
+def test_what_the_url_of_a_file_says_of_time_limits_and_opening_stays_ours(tmp_path: Path, parameters: str) -> None:
+    url = with_tables(f"sqlite:///{tmp_path}/acme.sqlite3?{parameters}")
+    open_store(url).put(KEY, b"1")
+    assert [key for key, _ in open_store(url).scan("")] == [KEY]
+    with sqlite3.connect(tmp_path / "acme.sqlite3", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="locked"):
+            open_challenges(url).key_authorization(TOKEN)
+        assert time.monotonic() - began < TOKEN_LIMIT + SLACK
+        other.execute("ROLLBACK")
+    other.close()
+
+
+def test_what_the_url_says_of_kept_statements_is_not_followed() -> None:
+    with pytest.raises(StoreUnavailable, match="refused"):
+        open_store("postgresql://user@127.0.0.1:1/acme?prepare_threshold=5").get(KEY)
 
 
 def test_sqlite_file_is_made_by_init_alone_and_is_its_owners(tmp_path: Path) -> None:
