@@ -114,7 +114,7 @@ def test_every_command_that_the_readme_names_exists(tmp_path: Path) -> None:
     text = README.read_text()
     verbs = set(re.findall(r"acme-middleware ([a-z]+(?:-[a-z]+)*)\b", re.sub(r"ACME_\w+|//\S+", "", text)))
     of_certificates = {"export", "import", "issue", "placeholder", "renew", "revoke", "status", "verify"}
-    assert verbs == of_certificates | {"ca", "print-config", "store"}
+    assert verbs == of_certificates | {"ca", "check", "deploy", "print-config", "store"}
     for verb in verbs:
         assert verb in helped()
     ours = "\n".join(line for line in text.splitlines() if not re.match(r"\$ (certbot|lego|acme\.sh) ", line))
