@@ -141,8 +141,8 @@ class Server:
         """
         try:
             return self._client().execute_command(*command)
-        except redis.RedisError as error:
-            raise self._translated(error) from error
+        except _FAILURES as error:
+            raise self._translated(error) from _cause(error)
 
     def run(self, script: Script, *arguments: str | bytes | int) -> Any:
         """
@@ -157,8 +157,13 @@ class Server:
                 return client.execute_command("EVALSHA", script.sha, *arguments)
             except redis.exceptions.NoScriptError:  # a server that was restarted, or never met us
                 return client.execute_command("EVAL", script.text, *arguments)
-        except redis.RedisError as error:
-            raise self._translated(error) from error
+        except _FAILURES as error:
+            raise self._translated(error) from _cause(error)
+
+    def close_connections(self) -> None:
+        """Close what this process keeps and nobody uses now. The next use opens others."""
+        if self._pool is not None and self._pid == os.getpid():
+            self._pool.disconnect(inuse_connections=False)
 
     def _client(self) -> Any:
         pool = self._pool
@@ -169,7 +174,7 @@ class Server:
             self._pid = os.getpid()
         return redis.Redis(connection_pool=pool)
 
-    def _translated(self, error: redis.RedisError) -> AcmeMiddlewareError:
+    def _translated(self, error: Exception) -> AcmeMiddlewareError:
         # The first line, and what follows "with args" never: servers quote a command that they do not know, values included.
         said = ((str(error).strip() or type(error).__name__).splitlines()[0]).partition(", with args")[0].rstrip(".")
         if isinstance(error, redis.TimeoutError):
@@ -186,6 +191,14 @@ class Server:
             if re.search(pattern, known, re.IGNORECASE):
                 return StoreUnavailable(f"{self._where} does not do its work: {said}", hint=hint)
         return StoreUnavailable(f"{self._where} does not do its work: {said}", hint="see that it is up, then try again")
+
+
+_FAILURES = (redis.RedisError, UnicodeError)  # which is Python's for a host such as "redis..internal"
+
+
+def _cause(error: Exception) -> Exception | None:
+    """The error, unless the server said it: it quotes a command that it does not know, and AUTH comes with the password."""
+    return None if isinstance(error, redis.ResponseError) else error
 
 
 # The class's name and the server's words: libraries and servers of different ages put the same error into different classes,
@@ -211,6 +224,7 @@ _TO_BE_MENDED = [
         "is one of several nodes, and our keys are at another",
         "name the node that has them (CLUSTER KEYSLOT, CLUSTER SLOTS): all our keys are in one slot",
     ),
+    (r"^Unicode\w*Error", "is no host that can be looked up", f"see the host in the URL: {_EXAMPLE}"),
     (r"unknown command|unknown subcommand", "lacks a command that a store needs", "Redis 6 or newer and Valkey have all"),
     (r"DB index is out of range|invalid DB index", "has no such database", f"the number after the host is wrong: {_EXAMPLE}"),
     (r"WRONGTYPE", "has something else under our keys", "give us keys of our own: ?prefix=another after the URL"),

@@ -59,7 +59,10 @@ def connect(*args: Any, **kwargs: Any) -> Any:
     """Connect as ``psycopg.connect`` does."""
     # Statements kept by the server do not survive a PgBouncer that hands out another connection for each.
     ours = {"connect_timeout": max(2, int(sql_limits.CONNECT_LIMIT)), "prepare_threshold": None}
-    return _Connection.connect(*args, **{"fallback_application_name": "acme-middleware", **kwargs, **ours})
+    try:
+        return _Connection.connect(*args, **{"fallback_application_name": "acme-middleware", **kwargs, **ours})
+    except UnicodeError as error:  # Python's for a host such as "db..internal"
+        raise psycopg.ProgrammingError(f"invalid host value: {error}") from None
 
 
 # A connection that is refused has no SQLSTATE; the texts are those of libpq, and of a server that speaks English.

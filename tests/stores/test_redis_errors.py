@@ -215,6 +215,17 @@ def test_what_a_server_says_is_told_with_what_to_do(words: str, kind: type[AcmeM
     assert SECRET not in str(caught.value) + caught.value.hint
 
 
+def test_the_password_that_a_server_without_auth_quotes_is_in_no_traceback() -> None:
+    with says(f"-ERR unknown command 'AUTH', with args beginning with: '{SECRET}'") as url:
+        store = open_store(url.replace("redis://", f"redis://:{SECRET}@"))
+        fails(lambda: store.get(KEY), StoreMisconfigured, "unknown command 'AUTH'", "Redis 6")
+        fails(lambda: store.put(KEY, b"1"), StoreMisconfigured, "unknown command 'AUTH'", "Redis 6")
+
+
+def test_a_host_that_is_none_is_named_as_what_is_wrong() -> None:
+    fails(lambda: open_store(f"redis://:{SECRET}@redis..internal/0").get(KEY), StoreMisconfigured, "is no host", "URL")
+
+
 def test_another_kind_of_server() -> None:
     with says("HTTP/1.1 400 Bad Request") as url:
         fails(lambda: open_store(url).get(KEY), StoreMisconfigured, "does not speak as expected", "rediss://")

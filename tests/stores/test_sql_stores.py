@@ -288,6 +288,14 @@ def test_what_the_url_of_a_file_says_of_time_limits_and_opening_stays_ours(tmp_p
     other.close()
 
 
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+def test_a_host_that_is_none_is_named_as_what_is_wrong(scheme: str) -> None:
+    password = new_version()
+    with pytest.raises(StoreMisconfigured, match="cannot be connected to as its URL says") as caught:
+        open_store(f"{scheme}://user:{password}@db..internal/acme").get(KEY)
+    assert password not in "".join(traceback.format_exception(caught.value))
+
+
 def test_what_the_url_says_of_kept_statements_is_not_followed() -> None:
     with pytest.raises(StoreUnavailable, match="refused"):
         open_store("postgresql://user@127.0.0.1:1/acme?prepare_threshold=5").get(KEY)
