@@ -154,15 +154,19 @@ class Blows:
         """Lay out a strike, and wait until it has hit: the process, and the file whose removal lets it go on."""
         laid = self.strikes / blow.point
         deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
-            try:
-                with laid.open("x") as file:  # one blow at a time waits at a point
-                    file.write(STRIKES.get(blow.fault, "wait"))
-                break
-            except FileExistsError:
-                time.sleep(0.02)
-        else:
-            return None
+        whole = self.strikes / f"about to be laid {id(blow)}"
+        whole.write_text(STRIKES.get(blow.fault, "wait"))
+        try:
+            while time.monotonic() < deadline:
+                try:
+                    os.link(whole, laid)  # one blow at a time waits at a point; nobody finds it half written
+                    break
+                except FileExistsError:
+                    time.sleep(0.02)
+            else:
+                return None
+        finally:
+            whole.unlink()
         while time.monotonic() < deadline:
             if not laid.exists():
                 return self._struck(blow.point)

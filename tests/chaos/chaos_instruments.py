@@ -63,11 +63,13 @@ class Journal:
     def _obey(self, point: str) -> None:
         mine = self._strikes / f"struck {os.getpid()} {point}"
         try:
-            # Of all who reach the point, in whatever process, one gets it.
-            os.rename(self._strikes / point, mine)
+            # Opened before: whoever has laid it out may remove it as soon as it has been taken.
+            with (self._strikes / point).open() as laid:
+                # Of all who reach the point, in whatever process, one gets it.
+                os.rename(laid.name, mine)
+                what = laid.read()
         except FileNotFoundError:
             return
-        what = mine.read_text()
         self.note("struck", what=what, where=point)
         match what:
             case "kill":
