@@ -35,10 +35,10 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
     Show every certificate in the store or in CERTIFICATES, and when somebody last ran `renew`. Reads only what is public
     about them, and asks no CA.
 
-    A certificate is ok, due, overdue (more than half of the time from due to expired is over), expired, failing (the last try
-    failed, or what CERTIFICATES asks for cannot be had), missing (declared, and not issued yet) or damaged (its record cannot
-    be read). It is SERVED if `verify` on this host has seen it; where it has not looked since it was issued, this says
-    whether the deployers of this host are done with it.
+    A certificate is ok, due, overdue (revoked, or more than half of the time from due to expired is over), expired, failing
+    (the last try failed, or what CERTIFICATES asks for cannot be had), missing (declared, and not issued yet) or damaged (its
+    record cannot be read). It is SERVED if `verify` on this host has seen it; where it has not looked since it was issued, this
+    says whether the deployers of this host are done with it.
 
     \b
     --json prints one object: "certificates", each with
