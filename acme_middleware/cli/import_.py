@@ -29,7 +29,7 @@ def import_(client: str, path: Path, dry_run: bool, force: bool, config: Path | 
 
     Nothing there is changed. The CA's account is taken over where the client keeps its key, so the CA sees the same customer
     renew the same certificates. Names that the store has are left as they are. lego and simp_le write down only the host of
-    the CA: for one that is not in our table, name its directory with --ca.
+    the CA: for one that --ca knows by no name, give the URL of its directory there.
 
     Afterwards `renew` publishes the files and renews in time. Stop the other client then, or both will renew.
 
