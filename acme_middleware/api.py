@@ -10,6 +10,7 @@ Certificates from a program's own code: issue, revoke, delete, and how they stan
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from acme_middleware import clock, events, options
@@ -109,14 +110,15 @@ class Api:
 
         gate = Gate(allow=allow, hourly_per_domain=hourly_per_domain, hourly=hourly)
         issuer = Issuer(self._options(chosen, given), listener=_telling(listener or self._listener))
-        outcome = issuer.issue(
-            [names] if isinstance(names, str) else names,
-            name=name,
-            force=force,
-            drop_names=drop_names,
-            by_hand=by_hand,
-            gate=gate,
-        )
+        with closing(issuer):
+            outcome = issuer.issue(
+                [names] if isinstance(names, str) else names,
+                name=name,
+                force=force,
+                drop_names=drop_names,
+                by_hand=by_hand,
+                gate=gate,
+            )
         for error in outcome.undeployed:
             raise error
         return outcome

@@ -26,7 +26,7 @@ from acme_middleware.issuance.trying_out import try_out
 from acme_middleware.lease import Lease, lease
 from acme_middleware.options import Options
 from acme_middleware.protocol.identifier import Identifier
-from acme_middleware.stores.base import ChallengeSource, Expect, Store
+from acme_middleware.stores.base import ChallengeSource, Connected, Expect, Store
 
 if TYPE_CHECKING:  # it brings the ACME client
     from acme_middleware.issuance.conversation import Conversations
@@ -60,10 +60,23 @@ class Issuer:
         stores: tuple[Store, ChallengeSource] | None = None,
     ) -> None:
         self.store, self.challenges = stores or (open_state(options, writable=None), open_tokens(options))
+        opened = [] if stores else [(self.store, options.store), (self.challenges, options.challenge_store or options.store)]
+        # One that is given as an object is its owner's, who may be using it.
+        self._ours = [store for store, where in opened if isinstance(where, str) and isinstance(store, Connected)]
         self.emit, self.conversations = listener, conversations
         self.given = options
         self.authorities: Sequence[Authority] = authorities.find_all(options.ca)
         self._ask(self.authorities[0])
+
+    def close(self) -> None:
+        """
+        Give back the connections of the stores that were opened here; it can be used again.
+
+        An error keeps all that led to it, and who collects errors, or only leaves them to the garbage collector, would keep a
+        database's connections with each.
+        """
+        for store in self._ours:
+            store.close_connections()
 
     def _ask(self, authority: Authority, next_look: datetime | None = None) -> None:
         self.next_look = next_look

@@ -128,6 +128,17 @@ class Brief(Protocol):
     def brief(self) -> bool: ...
 
 
+@runtime_checkable
+class Connected(Protocol):
+    """
+    An optional power of a store that keeps connections from one operation to the next.
+
+    ``close_connections`` gives back those that nobody uses at this moment. The store can be used again, and opens others.
+    """
+
+    def close_connections(self) -> None: ...
+
+
 class Store(Protocol):
     """State that commands on every host share."""
 

@@ -83,6 +83,10 @@ class RedisStore:
     def __repr__(self) -> str:
         return f"<RedisStore: {self._server!r}>"
 
+    def close_connections(self) -> None:
+        """Give back the connections that are kept (:class:`acme_middleware.stores.base.Connected`)."""
+        self._server.close_connections()
+
     def get(self, key: str) -> Record | None:
         held = self._server.ask("HGET", self._records + _kind(key), key)
         return None if held is None else _record(held)
@@ -217,6 +221,10 @@ class RedisChallengeStore:
 
     def __repr__(self) -> str:
         return f"<RedisChallengeStore: {self._server!r}>"
+
+    def close_connections(self) -> None:
+        """Give back the connections that are kept (:class:`acme_middleware.stores.base.Connected`)."""
+        self._server.close_connections()
 
     def key_authorization(self, token: str) -> str | None:
         found = self._server.ask("GET", self._tokens + token)

@@ -20,7 +20,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 
 from acme_middleware.errors import ConfigurationError, RecordSealed
-from acme_middleware.stores.base import Expect, Record, Store
+from acme_middleware.stores.base import Connected, Expect, Record, Store
 
 __all__ = ["PRIVATE", "SealedStore", "key_id", "sealed_with"]
 
@@ -97,6 +97,11 @@ class SealedStore:
         self.inner.check(writable=writable)
         if writable:
             _ = self.keys
+
+    def close_connections(self) -> None:
+        """Give back the connections that the store keeps, if it is one that does."""
+        if isinstance(self.inner, Connected):
+            self.inner.close_connections()
 
     def opened(self, key: str, record: Record) -> Record:
         """

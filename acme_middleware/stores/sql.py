@@ -42,6 +42,10 @@ class _InDatabase:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.database.kind}, {self.database.place}>"
 
+    def close_connections(self) -> None:
+        """Give back the connections that are kept (:class:`acme_middleware.stores.base.Connected`)."""
+        self.database.close_connections()
+
     def make_tables(self) -> list[str]:
         """
         Make the tables that are missing, also SQLite's file.

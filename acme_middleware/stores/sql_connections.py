@@ -129,6 +129,11 @@ class Database:
                 self.place, self._driver.fault(cause), cause, tables=tuple(table.name for table in tables)
             ) from None
 
+    def close_connections(self) -> None:
+        """Close what this process keeps. The next use opens others."""
+        pid, engine = self._of_process
+        _close(engine, pid)
+
 
 def _nothing(connection: object) -> None:
     """In place of a rollback."""
