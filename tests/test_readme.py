@@ -158,6 +158,7 @@ def test_trying_it_first_needs_no_setting_but_the_readmes(tmp_path: Path) -> Non
         running.wait_until(lambda: listens(LOCAL_PORT))
         site.wait_until(lambda: listens(8000))
         assert "issued" in manage(*issue[1:])
+        assert "the local CA answers" in manage("acme", "check", "--ca", "local")
     root = tmp_path / "state/acme-middleware/local-ca/root.pem"
     fullchain = tmp_path / "certificates" / NAME / "current" / "fullchain.pem"
     verify = ["openssl", "verify", "-CAfile", root, "-untrusted", fullchain, "-verify_hostname", NAME, fullchain]

@@ -16,6 +16,7 @@ from acme_middleware._text import without_secrets
 from acme_middleware.authorities import Authority
 from acme_middleware.errors import AcmeMiddlewareError
 from acme_middleware.issuance import deploying
+from acme_middleware.issuance.failover import suited
 from acme_middleware.issuance.finding import Finding, Level
 from acme_middleware.issuance.lineages import open_state
 from acme_middleware.issuance.published import publish_dir
@@ -229,7 +230,7 @@ def _authority(authority: Authority, options: Options) -> Iterator[Finding]:
     from acme_middleware.issuance.conversation import Conversation  # it brings the ACME client
 
     what = f"CA {authority.id}"
-    conversation = Conversation(authority, options.ca_bundle)
+    conversation = Conversation(authority, suited(options, [authority], authority).ca_bundle)
     conversation.close()
     directory = conversation.directory
     yield Finding(what, Level.OK, f"{authority.title} answers at {authority.directory}")

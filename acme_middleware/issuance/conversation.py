@@ -56,7 +56,7 @@ class Conversation:
             if not authority.when_down:
                 raise
             url = authority.directory
-            raise CAUnreachable(f"{authority.title} does not answer at {url}", hint=authority.when_down, url=url) from error
+            raise CAUnreachable(f"{authority.title} cannot be asked at {url}: {error}", hint=authority.when_down, url=url) from error
 
     def _check_clock(self) -> None:
         ahead = self.directory.clock_ahead

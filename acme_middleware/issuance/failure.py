@@ -86,11 +86,20 @@ def _about(authorization: Authorization, token: str, challenges: ChallengeSource
     if not token:
         return lines
     if seen is None:
-        return [*lines, _line("we saw", "the workers' log tells: acme_middleware.responder, one line for each fetch")]
+        lines.append(_line("we saw", "the workers' log tells: acme_middleware.responder, one line for each fetch"))
+    elif not seen:
+        lines.append(_line("we saw", "no fetch of this token by any worker"))
+    if not seen and problem is not None and problem.type == "connection":
+        return [
+            *lines,
+            _line("so", "nobody answers where the CA connects to: start the app, or the server in front of it, and let the"),
+            _line("", "name's A and AAAA records lead there; a CA for development looks where its --resolve says"),
+        ]
+    if seen is None:
+        return lines
     if not seen:
         return [
             *lines,
-            _line("we saw", "no fetch of this token by any worker"),
             _line("so", "the request does not reach this app: let the server in front pass it"),
             _line("", f"{PREFIX}, and check the name's A and AAAA records"),
         ]
