@@ -93,7 +93,7 @@ class Ordering:
         self.authority, self.options, self.store, self.challenges = authority, options, store, challenges
         self.lineage, self.emit, self.still_ours = lineage, emit, still_ours
         self.attempt = attempt
-        self._order_version: str | Expect = Expect.ANY
+        self._order_version: str | Expect = Expect.ABSENT
         self.conversation = conversation
         self.network, self.directory = conversation.network, conversation.directory
 
@@ -220,7 +220,7 @@ class Ordering:
             key_pem=self._key(previous),
         )
         saved = OrderRecord.read(self.store, where)
-        self._order_version = saved.version if saved is not None else Expect.ANY
+        self._order_version = saved.version if saved is not None else Expect.ABSENT
         known = saved is not None and (saved.ca, saved.account_url) == (fresh.ca, fresh.account_url)
         # A run that died between saving the certificate and deleting the order left one that brings nothing new.
         if saved is not None and known and not (previous and saved.url == previous.order_url):

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+import pytest
 from both_cas import CA
 from pebble_lab import Site, finish, fresh
 
-from acme_middleware import events
-from acme_middleware.issuance.issuer import Action
-from acme_middleware.issuance.records import AccountRecord
+from acme_middleware import events, options
+from acme_middleware.errors import AcmeMiddlewareError
+from acme_middleware.issuance.issuer import Action, Issuer
+from acme_middleware.issuance.records import AccountRecord, order_key
+from acme_middleware.stores.base import key
 
 
 def account(site: Site) -> tuple[str, AccountRecord]:
@@ -89,6 +92,25 @@ def test_account_that_the_ca_does_not_know_is_made_anew_once(
     assert site.accounts() == 2
 
 
+def test_who_loses_account_and_lease_leaves_the_order_of_its_successor(
+    site: Site, make_site: Callable[..., Site], start_ca: Callable[..., CA]
+) -> None:
+    site.issue(fresh())
+    lose_account(site, make_site(start_ca()))
+    name, successors = fresh(), b'{"schema": 1}'
+
+    def frozen_here(event: events.Event) -> None:
+        if isinstance(event, events.Warned):
+            site.records().put(key("lock", name), b"{}")
+            site.records().put(order_key(name), successors)
+
+    with pytest.raises(AcmeMiddlewareError):
+        Issuer(options.read(("test", site.given)), listener=frozen_here).issue([name])
+    left = site.records().get(order_key(name))
+    assert left is not None
+    assert left.value == successors
+
+
 def test_processes_that_find_the_account_lost_at_once_make_one_new_one(
     site: Site, make_site: Callable[..., Site], start_ca: Callable[..., CA]
 ) -> None:
@@ -112,11 +134,11 @@ def test_lost_account_takes_its_order_under_way_with_it(
     site.issue(fresh())
     where, known = account(site)
     ca = where.split("/")[1]
-    for key, value in theirs.items():
+    for kept, value in theirs.items():
         record = json.loads(value.replace(other.encode(), base.encode()))
         if "ca" in record:
             record["ca"] = ca
-        site.records().put(where if key.startswith("account/") else key, json.dumps(record).encode())
+        site.records().put(where if kept.startswith("account/") else kept, json.dumps(record).encode())
     outcome = site.issue(name)
     assert outcome.action is Action.ISSUED
     assert account(site)[1].url != known.url
