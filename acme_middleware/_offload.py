@@ -129,6 +129,7 @@ class _Threads:
             work.do()
             with self._lock:
                 self._unfinished.discard(work)
+            del work  # until the next one comes it would keep its result, or its error and all that led to it
 
     def end(self) -> None:
         """Leave what is under way in order: tokens removed, leases given back."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -399,6 +401,18 @@ def test_a_child_after_a_fork_has_threads_of_its_own(plain: App) -> None:
         [sys.executable, "-c", FORKING, json.dumps(options)], capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stdout) == (0, "ok\n"), ended.stderr
+
+
+@pytest.mark.anyio
+async def test_a_thread_that_waits_for_work_keeps_nothing_of_the_work_before() -> None:
+    class Result:
+        pass
+
+    seen = weakref.ref(await _offload.awaitable(Result)())
+    with anyio.fail_after(10):
+        while seen() is not None:
+            gc.collect()  # asyncio's own futures are in circles
+            await anyio.sleep(0.01)
 
 
 def test_what_hands_work_on_to_a_queue_loads_neither_client_nor_store() -> None:
