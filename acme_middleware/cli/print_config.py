@@ -94,7 +94,12 @@ def systemd(
         return 0
     if into is None:
         click.echo("\n".join(f"# {UNITS / name}\n{text}" for name, text in units.items()), nl=False)
-    steps = f"systemctl daemon-reload && systemctl enable --now {unit}.{'service' if watching else 'timer'}"
+    copying = (
+        ""
+        if into == UNITS
+        else f"copy {'them' if into is None else ' and '.join(str(into / one) for one in units)} to {UNITS}, "
+    )
+    steps = f"{copying}systemctl daemon-reload && systemctl enable --now {unit}.{'service' if watching else 'timer'}"
     then = f"`journalctl -u {unit}`" if watching else f"`systemctl start {unit}` and `journalctl -u {unit}`"
     click.echo(f"next: {steps}; then {then} {'shows' if watching else 'show'} that it works", err=True)
     return 0

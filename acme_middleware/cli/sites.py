@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import click
@@ -134,7 +134,7 @@ def upstream(app: str) -> re.Match[str]:
 def show(text: str, found: Sequence[Site], *, where: str, then: str, as_json: bool) -> None:
     """Print a configuration, and on standard error what to do with it."""
     if as_json:
-        print_json({"files": {FILE: text}})
+        print_json({"files": {PurePath(where).name: text}})
         return
     click.echo(text, nl=False)
     click.echo(f"next: save it as {where}, then {then}", err=True)

@@ -56,7 +56,8 @@ class Conversation:
             if not authority.when_down:
                 raise
             url = authority.directory
-            raise CAUnreachable(f"{authority.title} cannot be asked at {url}: {error}", hint=authority.when_down, url=url) from error
+            what = f"{authority.title} cannot be asked at {url}: {error}"
+            raise CAUnreachable(what, hint=authority.when_down, url=url) from error
 
     def _check_clock(self) -> None:
         ahead = self.directory.clock_ahead
