@@ -163,7 +163,10 @@ class Lease:
                 record = self._store.get(self._key)
                 self._lost = record is None or _State.read(record, self._ttl).lease != self._id
                 if record is not None and not self._lost:
-                    self._version = self._put(state, record.version)
+                    try:
+                        self._version = self._put(state, record.version)
+                    except Conflict:
+                        self._lost = True  # taken between the two, by who had waited for one time to live
         if self._lost:
             raise self._loss("was taken over by another process")
 

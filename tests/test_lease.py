@@ -351,6 +351,34 @@ def test_a_rewrite_that_got_through_without_an_answer_is_still_ours():
     assert json.loads(store.get(LOCK).value)["state"] == "free"
 
 
+class OvertakenStore(FailingStore):
+    """Another takes the lease right after its holder has read that it is still its own."""
+
+    reading = False
+
+    def get(self, key):
+        record = super().get(key)
+        if self.reading:
+            self.reading = False
+            overtake(self)
+        return record
+
+
+def test_a_lease_that_is_taken_while_the_holder_makes_sure_of_it_is_lost():
+    store = OvertakenStore()
+
+    def work():
+        with lease(store, NAME, ttl=600) as held:
+            store.silent = 1
+            held.check()
+            store.reading = True
+            held.check()
+
+    with pytest.raises(LeaseLost, match="taken over by another process"):
+        work()
+    assert json.loads(store.get(LOCK).value)["lease"] == "of another"
+
+
 def test_a_lease_taken_without_an_answer_is_given_back():
     store = FailingStore()
     store.silent = 1
