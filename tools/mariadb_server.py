@@ -85,16 +85,16 @@ class MariaDB(DatabaseServer):
         return [find("mariadbd"), "--no-defaults", *files, *address, f"--init-file={script}", *settings]
 
     def answers(self) -> bool:
-        import pymysql  # type: ignore[import-untyped]
+        from pymysql.err import OperationalError  # type: ignore[import-untyped]  # what it is, also where MySQLdb is PyMySQL
 
         try:
             self._connect().close()
-        except pymysql.err.OperationalError:
+        except OperationalError:
             return False
         return True
 
     def _connect(self) -> Any:
-        import pymysql
+        import pymysql  # type: ignore[import-untyped]
 
         who = {"user": "acme", "password": self.password, "database": "acme"}
         return pymysql.connect(host=self.host, port=self.port, connect_timeout=2, autocommit=True, **who)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import pymysql  # type: ignore[import-untyped]
-import pymysql.connections  # type: ignore[import-untyped]
+from pymysql.connections import Connection  # type: ignore[import-untyped]
+
+# By this name: where a Django site uses PyMySQL in the place of MySQLdb, the attribute pymysql.err becomes another module.
+from pymysql.err import NotSupportedError  # type: ignore[import-untyped]
 
 from acme_middleware.stores import sql_limits
 from acme_middleware.stores.sql_errors import Fault
@@ -17,7 +19,7 @@ __all__ = ["connect", "fault"]
 _making = threading.Lock()
 
 
-class _Connection(pymysql.connections.Connection):  # type: ignore[misc]
+class _Connection(Connection):  # type: ignore[misc]
     """PyMySQL sets these limits, in seconds, before each wait for the socket. What it would keep itself is the same for all."""
 
     @property
@@ -50,7 +52,7 @@ def connect(*args: Any, **kwargs: Any) -> Any:
     try:
         return _Connection(*args, **{**session, **kwargs, **limits})
     except (TypeError, ValueError) as error:  # its words for an option of the URL that it does not know, or cannot read
-        raise pymysql.err.NotSupportedError(_NO_SUCH_OPTION, str(error)) from None
+        raise NotSupportedError(_NO_SUCH_OPTION, str(error)) from None
 
 
 _NO_SUCH_OPTION = -1
