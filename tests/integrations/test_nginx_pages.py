@@ -59,6 +59,7 @@ def test_the_example_runs_as_its_readme_says(configuration, tmp_path):
 
             (link, _), (reload, _), (redirected, _), (page, _) = look[0].commands
             reader.run(link)
+            assert ends(lambda: _written(folder / "run" / "nginx.pid")), nginx_log.read_text()
             reader.run(reload)
             head = reader.run(redirected)
             assert "301 Moved Permanently" in head
@@ -111,7 +112,8 @@ def test_the_page_works_as_it_stands(way, tmp_path):
             site = EXAMPLES / "tornado_app" / "app.py"
             site_log = reader.start(f"python {site} --port={app} --processes=2 --store=file://{store}", app)
             _write(reader, plain)
-            reader.start("nginx -g 'daemon off;'", http)
+            nginx_log = reader.start("nginx -g 'daemon off;'", http)
+            assert ends(lambda: _written(tmp_path / "run" / "nginx.pid")), nginx_log.read_text()
             reader.follow(load)
 
             reader.follow(issue)
@@ -137,6 +139,11 @@ def test_the_page_works_as_it_stands(way, tmp_path):
             assert get(http, "/page").header("Location") == "https://example.com/page"
             asked = site_log.read_text().count("answered challenge")
             assert (asked > 0) == (way == "the app is asked")
+
+
+def _written(path):
+    """nginx listens before it has said which process it is: until then it cannot be told anything."""
+    return path.exists() and path.read_text().strip()
 
 
 def _write(reader, *servers):
