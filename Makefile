@@ -22,8 +22,12 @@ chaos:
 	.venv/bin/python tests/chaos/chaos_all.py --minutes $(MINUTES) $(ARGS)
 
 # With the oldest libraries that pyproject.toml allows. What is left out does not depend on them, or is the newest's to show.
-LEFT_OUT = chaos matrix fuzz local_ca errors renewer tls test_demo.py test_docs_build.py test_packaging.py test_tools.py \
-	integrations/test_overlap.py renewal/test_long_life.py testing/test_own_store.py
+LEFT_OUT = chaos matrix fuzz deploy foreign local_ca errors renewer tls test_demo.py test_docs_build.py test_packaging.py \
+	test_tools.py test_isolation.py test_publish_faults.py test_from_your_code.py integrations/test_overlap.py \
+	integrations/test_store_outage.py integrations/test_slow_store_servers.py integrations/test_fleet_example.py \
+	integrations/test_haproxy_example.py renewal/test_long_life.py stores/test_many_processes.py \
+	stores/test_server_killed_while_issuing.py stores/test_moving_between_engines.py stores/test_caps_of_many_hosts.py \
+	testing/test_own_store.py testing/test_stores_by_url.py
 lowest:
 	tools/setup lowest
 	.venv-lowest/bin/python -m pytest --ignore-glob '*/test_kill*' --ignore-glob '*/test_*page*' $(LEFT_OUT:%=--ignore tests/%) $(ARGS)

@@ -16,7 +16,8 @@ from threading import Thread
 
 import pytest
 from background import Background, listens
-from click.testing import CliRunner, Result
+from click.testing import Result
+from click_runner import runner
 from deployments import deployment
 from haproxy_lab import serial
 from local_ports import reserve
@@ -32,7 +33,7 @@ TOKEN = "/.well-known/acme-challenge/evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA
 
 def printed(state: Path, *words: str) -> Result:
     argv = ["print-config", "haproxy", *words, "--store", f"file:{state}"]
-    return CliRunner().invoke(acme, argv, env={"ACME_CONFIG": ""})
+    return runner().invoke(acme, argv, env={"ACME_CONFIG": ""})
 
 
 def text_of(state: Path, *words: str) -> str:
@@ -137,7 +138,7 @@ def test_it_is_accepted_for_a_certificate_that_is_still_to_come_once_its_placeho
     done = printed(tmp_path / "state", *names, *words)
     assert done.exit_code == 0, done.output
     assert "placeholder" in done.stderr
-    placed = CliRunner().invoke(acme, ["placeholder", *names, "--store", f"file:{tmp_path / 'state'}"])
+    placed = runner().invoke(acme, ["placeholder", *names, "--store", f"file:{tmp_path / 'state'}"])
     assert placed.exit_code == 0, placed.output
     for line in re.findall(r"^  (install .*)$", done.stderr, re.MULTILINE):
         subprocess.run(["sh", "-c", line], check=True)
@@ -151,7 +152,7 @@ def test_more_certificates_than_fit_into_a_line_go_into_a_folder(tmp_path: Path)
     for name in names[1:]:
         shutil.copytree(state / "live" / names[0], state / "live" / name, symlinks=True)
     declared = json.dumps({name: {} for name in names})
-    done = CliRunner().invoke(
+    done = runner().invoke(
         acme,
         ["print-config", "haproxy", "--store", f"file:{state}"],
         env={"ACME_CONFIG": "", "ACME_CERTIFICATES": declared},

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 from background import Background, listens
-from click.testing import CliRunner, Result
+from click.testing import Result
+from click_runner import runner
 from local_ports import reserve
 from serving import get
 from tls_lab import certificate, client_context, published
@@ -39,7 +40,7 @@ KINDS = [
 
 
 def printed(state: Path, *words: str) -> Result:
-    return CliRunner().invoke(acme, ["print-config", *words, "--store", f"file:{state}"], env={"ACME_CONFIG": ""})
+    return runner().invoke(acme, ["print-config", *words, "--store", f"file:{state}"], env={"ACME_CONFIG": ""})
 
 
 def text_of(state: Path, *words: str) -> str:
