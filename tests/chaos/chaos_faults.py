@@ -156,6 +156,7 @@ class Blows:
         deadline = time.monotonic() + PATIENCE
         whole = self.strikes / f"about to be laid {id(blow)}"
         whole.write_text(STRIKES.get(blow.fault, "wait"))
+        ours = whole.stat().st_ino  # another blow at the same point may be laid out as soon as this one has been taken
         try:
             while time.monotonic() < deadline:
                 try:
@@ -165,21 +166,24 @@ class Blows:
                     time.sleep(0.02)
             else:
                 return None
+            while time.monotonic() < deadline:
+                if (hit := self._hit(blow.point, ours)) is not None:
+                    return hit
+                time.sleep(0.005)
+            with contextlib.suppress(FileNotFoundError):
+                if laid.stat().st_ino == ours:
+                    laid.unlink()
+            return self._hit(blow.point, ours)
         finally:
             whole.unlink()
-        while time.monotonic() < deadline:
-            if not laid.exists():
-                return self._struck(blow.point)
-            time.sleep(0.005)
-        try:
-            laid.unlink()
-        except FileNotFoundError:
-            return self._struck(blow.point)
-        return None
 
-    def _struck(self, point: str) -> tuple[int, Path]:
-        (found,) = self.strikes.glob(f"struck * {point}")
-        return int(found.name.split()[1]), found
+    def _hit(self, point: str, ours: int) -> tuple[int, Path] | None:
+        """The process that has taken the strike of this inode, and the file."""
+        for found in self.strikes.glob(f"struck * {point}"):
+            with contextlib.suppress(FileNotFoundError):  # another's, which has just gone on
+                if found.stat().st_ino == ours:
+                    return int(found.name.split()[1]), found
+        return None
 
     def _at_process(self, blow: Blow, struck: tuple[int, Path] | None) -> None:
         pid = struck[0] if struck else self._working()

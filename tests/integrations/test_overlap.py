@@ -187,8 +187,9 @@ def test_no_ordinary_request_fails_while_certificates_are_issued(name, ca, tmp_p
         log = server.log.read_text()
 
     assert [visit.wrong for visit in visitors.visits if visit.wrong] == []
-    workers = {visit.worker for visit in counted} - {None}
-    assert len(workers) == 2, "both workers have answered while certificates were issued"
+    # Of all visitors: they come only while a certificate is issued, and who looks closely may be late for its end.
+    workers = {visit.worker for visit in visitors.visits} - {None}
+    assert len(workers) == 2, "both workers have answered those who came while certificates were issued"
     assert {visit.kept for visit in counted} == {True, False}
     assert "Traceback" not in log
     with capsys.disabled():
