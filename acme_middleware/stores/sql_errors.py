@@ -87,5 +87,6 @@ def _hint(place: Place, fault: Fault, tables: tuple[str, ...]) -> str:
         Fault.READ_ONLY: "the URL must lead to the primary, not to a replica",
         Fault.OPTION: "see what follows the ? in the URL: the options are those of the driver, psycopg or PyMySQL",
         Fault.ENGINE: "PostgreSQL, MariaDB, MySQL 8 and SQLite can, in every version that is still looked after",
-        Fault.FILE: "this user must be able to write to it and its folder; `acme-middleware store init --store URL` makes it",
+        Fault.FILE: "this user must be able to write to the file and its folder; "
+        "`acme-middleware store init --store URL` makes the file",
     }[fault]
