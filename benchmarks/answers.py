@@ -246,7 +246,7 @@ def prepare(folder: Path) -> list[Comparison]:
         ),
         Comparison(asgi, Side("StaticFileHandler, Tornado", ["static.py", "{port}"]), 5),
         Comparison(Side("ours around Django, gunicorn", gunicorn("wrapped_wsgi"), sites["ours"]), letsencrypt, 3),
-        Comparison(Side("ours in MIDDLEWARE, gunicorn", gunicorn("site_wsgi"), sites["ours"]), letsencrypt, 2.5),
+        Comparison(Side("ours in MIDDLEWARE, gunicorn", gunicorn("site_wsgi"), sites["ours"]), letsencrypt, 3),
     ]
 
 

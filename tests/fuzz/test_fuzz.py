@@ -40,8 +40,8 @@ LIMIT = 3600 if FULL else 600
 
 PIPED: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
 
-GROWTH = 3_000_000
-"""Bytes that a process may be bigger at the end than after a quarter of its requests: 90 lost with each would be more."""
+GROWTH = 2_000_000
+"""Bytes that a process may be bigger at the end than after a quarter of its requests: 60 lost with each would be more."""
 
 
 @dataclass(frozen=True)
