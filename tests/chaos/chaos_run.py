@@ -25,7 +25,7 @@ TOOLS = Path(__file__).resolve().parent.parent.parent / "tools"
 sys.path.insert(0, str(TOOLS))
 
 from chaos_engines import ENGINES  # noqa: E402
-from chaos_hosts import ENTER  # noqa: E402
+from chaos_hosts import ENTER, run  # noqa: E402
 from chaos_instruments import POINTS  # noqa: E402
 from chaos_schedule import FAULTS, draw  # noqa: E402
 from chaos_world import World  # noqa: E402
@@ -44,6 +44,8 @@ def main() -> int:
     if INSIDE not in os.environ:
         os.environ[INSIDE] = "yes"
         os.execvp(ENTER[0], [*ENTER, sys.executable, *sys.argv])
+    # faketime names its semaphores by process ids, which are the same in each program's namespace; a killed one leaves them.
+    run("mount", "-t", "tmpfs", "shm", "/dev/shm")
     seed = random.randrange(10**6) if given.seed is None else given.seed
     began = time.monotonic()
     with (
