@@ -56,7 +56,8 @@ class Host:
 
     def argv(self, *words: str) -> list[str]:
         """A command line that runs there, in the host's folder."""
-        return ["nsenter", "--target", self._pid, *ENTER, f"--wd={self.folder}", "--", *words]
+        # The root too: where this runs in a chroot, that of the namespace is another one.
+        return ["nsenter", "--target", self._pid, *ENTER, "--root", f"--wd={self.folder}", "--", *words]
 
     def serve(self, *words: str, port: int, env: Mapping[str, str]) -> None:
         """Start a server there, and wait until it listens at the port."""
