@@ -26,7 +26,7 @@ from acme_middleware._holder import Holder, this_process
 from acme_middleware.errors import Conflict, LeaseHeld, LeaseLost, StoreMisconfigured, StoreUnavailable
 from acme_middleware.stores.base import Expect, Record, Store, key
 
-__all__ = ["Held", "Lease", "held", "lease"]
+__all__ = ["Held", "Lease", "held", "is_held", "lease"]
 
 log = logging.getLogger("acme_middleware.lease")
 
@@ -247,6 +247,13 @@ def held(store: Store) -> list[Held]:
             name = unquote(where.partition("/")[2])
             found.append(Held(name, state.holder, state.ttl, _moment(state.since), _moment(state.seen)))
     return found
+
+
+def is_held(store: Store, name: str) -> bool:
+    """Whether somebody holds the lease of this name, or did when they died on another host: one look, nothing is waited for."""
+    record = store.get(key("lock", name))
+    state = _State.read(record, 0.0)
+    return record is not None and not state.free and not state.holder.is_gone()
 
 
 @dataclass(frozen=True, slots=True)

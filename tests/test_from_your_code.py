@@ -20,6 +20,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from pebble_lab import wait_until
 
 import acme_middleware
 from acme_middleware import _offload, events, options
@@ -229,6 +230,33 @@ def test_twenty_calls_at_once_for_one_name_place_one_order(plain: App) -> None:
     with ThreadPoolExecutor(20) as pool:
         outcomes = list(pool.map(lambda _: plain.issue("shop.example", hourly=1), range(20)))
     assert {outcome.record.serial for outcome in outcomes} == {outcomes[0].record.serial}
+    assert plain.orders() == 1
+
+
+def test_an_order_of_another_call_for_the_same_name_is_waited_for_though_the_cap_is_reached(plain: App) -> None:
+    """Between two looks of this call the other one has taken what the cap allows, and nothing else of it is seen yet."""
+    plain.ca.fault("slow", seconds=0.5)
+    store = open_store(plain.options["store"])
+    with ThreadPoolExecutor(1) as pool:
+        others = []
+
+        def meanwhile(name: str) -> bool:
+            others.append(pool.submit(plain.issue, name, hourly=1))
+            wait_until(lambda: store.get("budget/caps/all"), "the other call counts its order")
+            return True
+
+        outcome = plain.issue("shop.example", hourly=1, allow=meanwhile)
+        assert outcome.action is Action.BY_ANOTHER
+        assert outcome.record.serial == others[0].result().record.serial
+    assert plain.orders() == 1
+
+
+def test_a_certificate_that_another_call_has_just_finished_is_taken_though_the_cap_is_reached(plain: App) -> None:
+    def meanwhile(name: str) -> bool:
+        plain.issue(name, hourly=1)
+        return True
+
+    assert plain.issue("shop.example", hourly=1, allow=meanwhile).action is Action.BY_ANOTHER
     assert plain.orders() == 1
 
 

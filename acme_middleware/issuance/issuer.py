@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from acme_middleware import authorities, clock, events
 from acme_middleware.authorities import Authority
-from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, LeaseHeld, LeaseLost
+from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, LeaseHeld, LeaseLost, NotYet
 from acme_middleware.issuance import advice, deploying, failover, renewal
 from acme_middleware.issuance import names as identifier_names
 from acme_middleware.issuance.attempt import Attempt
@@ -23,7 +23,7 @@ from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, c
 from acme_middleware.issuance.results import Action, Outcome
 from acme_middleware.issuance.sweeps import closes_before
 from acme_middleware.issuance.trying_out import try_out
-from acme_middleware.lease import Lease, lease
+from acme_middleware.lease import Lease, is_held, lease
 from acme_middleware.options import Options
 from acme_middleware.protocol.identifier import Identifier
 from acme_middleware.stores.base import ChallengeSource, Connected, Expect, Store
@@ -157,7 +157,11 @@ class Issuer:
             alone=len(self.authorities) == 1,
             gate=gate,
         )
-        attempt.refuse(seen)
+        try:
+            attempt.refuse(seen)
+        except NotYet:
+            if not self._by_another(lineage, seen):
+                raise
         self.try_out(lineage)
         outcome: Outcome | None = None
         try:
@@ -270,6 +274,16 @@ class Issuer:
                 self.emit(events.Waiting(name=lineage, holder=error.holder))
                 held = stack.enter_context(lease(self.store, lineage, wait=self.options.wait))
             yield held
+
+    def _by_another(self, lineage: str, seen: RenewalRecord | None) -> bool:
+        """
+        Whether another process is at it, or has done it since ``seen`` was read: what it takes from caps and limits is for this
+        certificate. It is judged again under the lease.
+        """
+        if is_held(self.store, lineage):
+            return True
+        record = RenewalRecord.read(self.store, renewal_key(lineage))
+        return record is not None and (seen is None or record.version != seen.version)
 
     def _reconcile(self, lineage: str, certificate: CertificateRecord | None) -> RenewalRecord | None:
         """The renewal record, made again where a run died between saving the certificate and writing it."""

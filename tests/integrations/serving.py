@@ -98,6 +98,9 @@ def serve(
         try:
             _wait_until_up(server)
             yield server
+        except BaseException:
+            print(f"the log of {process.args!r}:\n{server.log()[-20_000:]}", file=sys.stderr)
+            raise
         finally:
             _stop(process)
 
