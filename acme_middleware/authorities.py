@@ -140,8 +140,7 @@ AUTHORITIES: Mapping[str, Authority] = {
             ca_bundle=local_state() / "root.pem",
             # It finds the names where it is told to, not where the public finds them.
             self_check="skip",
-            when_down="start it in another terminal: `acme-middleware ca` "
-            "(in Django `manage.py acme ca`, in Flask `flask acme ca`)",
+            when_down="start it in another terminal: `acme-middleware ca`",
         ),
     )
 }

@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from stored_certificates import store_certificate
 
 from acme_middleware import options
+from acme_middleware.cli import main
+from acme_middleware.cli.surroundings import BY_ITSELF
 from acme_middleware.issuance.records import RenewalRecord, renewal_key
 from acme_middleware.issuance.renewal import renew_after
 from acme_middleware.stores.directory import DirectoryStore
@@ -181,6 +185,41 @@ def test_record_that_cannot_be_read_is_named_and_the_others_are_shown(
     assert says in ended.stdout
     assert "good.example  ok" in ended.stdout
     assert DirectoryStore(tmp_path / "store").get("renewal/a.example").value == value  # type: ignore[union-attr]
+
+
+FAILING = {"ACME_DEPLOY": 'command:["false"]'}
+IN_DJANGO = replace(BY_ITSELF, command="manage.py acme", issue_command="manage.py issuecert")
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "says"),
+    [
+        pytest.param(["deploy"], FAILING, "`manage.py acme deploy a.example` repeats", id="deploy"),
+        pytest.param(["status"], {"ACME_ENCRYPTION_KEYS": "short"}, "as `manage.py acme keys new` prints them", id="keys"),
+        pytest.param(["status"], {"ACME_STORE": "sqlite:///none"}, "`manage.py acme store init", id="store init"),
+        pytest.param(["check"], {"ACME_STORE": "sqlite:///none"}, "`manage.py acme store init", id="store init, by check"),
+        pytest.param(["renew"], FAILING, "`manage.py acme deploy a.example` repeats", id="deploy, by renew"),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True], ids=["for people", "as JSON"])
+def test_what_an_error_says_to_run_is_called_as_it_is_called_here(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    environment: dict[str, str],
+    says: str,
+    as_json: bool,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store_certificate(tmp_path / "store", "a.example")
+    usual = {"ACME_STORE": "file:store", "ACME_PUBLISH_DIR": "live", "ACME_CA": "https://127.0.0.1:1/directory"}
+    for name, value in {**usual, **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert main([*words, *(["--json"] if as_json else [])], surroundings=IN_DJANGO) != 0
+    told = capsys.readouterr()
+    assert says in " ".join((told.out + told.err).split())
+    assert "`acme-middleware" not in told.out + told.err
 
 
 def test_version_is_the_packages(run: Run) -> None:

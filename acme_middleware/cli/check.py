@@ -12,7 +12,7 @@ import click
 from acme_middleware._text import printable
 from acme_middleware.cli import flags
 from acme_middleware.cli.renew import OF_THE_PLACE
-from acme_middleware.cli.report import print_json, reported
+from acme_middleware.cli.report import as_typed, print_json, reported
 from acme_middleware.errors import AcmeMiddlewareError
 from acme_middleware.issuance.finding import EXIT_CODES, Finding, Level
 
@@ -55,8 +55,7 @@ def check(role: str, config: Path | None, as_json: bool, **given: Any) -> int:
     codes = {EXIT_CODES[finding.level] for finding in found}
     exit_code = next((code for code in (2, 75) if code in codes), 0)
     if as_json:
-        findings = [{"what": one.what, "level": one.level.value, "said": one.said, "hint": one.hint} for one in found]
-        print_json({"role": role, "exit_code": exit_code, "findings": findings})
+        print_json({"role": role, "exit_code": exit_code, "findings": [_document(one) for one in found]})
     return exit_code
 
 
@@ -73,10 +72,15 @@ def _findings(role: str, config: Path | None, given: dict[str, Any]) -> Iterator
     yield from (checking.serving if role == "serving" else checking.issuing)(options)
 
 
+def _document(finding: Finding) -> dict[str, str]:
+    said, hint = as_typed(finding.said), as_typed(finding.hint)
+    return {"what": finding.what, "level": finding.level.value, "said": said, "hint": hint}
+
+
 def _show(finding: Finding) -> None:
     marks = MARKS if _can_print("".join(MARKS.values())) else PLAIN_MARKS
-    click.echo(f"  {marks[finding.level]} {finding.what}: {printable(finding.said)}")
-    for line in finding.hint.splitlines() if finding.level is not Level.OK else ():
+    click.echo(f"  {marks[finding.level]} {finding.what}: {printable(as_typed(finding.said))}")
+    for line in as_typed(finding.hint).splitlines() if finding.level is not Level.OK else ():
         click.echo(f"      {printable(line)}")
 
 

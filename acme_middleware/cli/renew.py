@@ -15,7 +15,7 @@ from acme_middleware import clock, events
 from acme_middleware._text import printable
 from acme_middleware.cli import flags
 from acme_middleware.cli.deployers import say_for_this_run
-from acme_middleware.cli.report import error_document, plain, print_json, print_table, reported
+from acme_middleware.cli.report import as_typed, error_document, plain, print_json, print_table, reported
 from acme_middleware.issuance.renewal import renews_at
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def _show(results: Sequence[Result]) -> None:
         rows.append((result.name, result.action, until, renews))
         said = [result.reason] if result.reason else []
         said += result.error.hint.splitlines() if result.error is not None and result.action in ("failed", "damaged") else []
-        rows += [(line,) for line in said]
+        rows += [(as_typed(line),) for line in said]
     if rows:
         print_table(HEADINGS, rows)
 

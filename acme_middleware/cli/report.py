@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from acme_middleware._text import printable
+from acme_middleware.cli import flags
 from acme_middleware.errors import EXIT_FAILED, AcmeMiddlewareError
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -94,15 +95,23 @@ def show_error(error: AcmeMiddlewareError) -> None:
 
 
 def _say(message: str, hint: str) -> None:
-    click.echo(f"error: {printable(message)}", err=True)
-    for line in hint.splitlines():
+    click.echo(f"error: {printable(as_typed(message))}", err=True)
+    for line in as_typed(hint).splitlines():
         click.echo(f"  {printable(line)}", err=True)
+
+
+def as_typed(text: str) -> str:
+    """What an error says, with its commands as they are typed here: `manage.py acme deploy`, not `acme-middleware deploy`."""
+    around = flags.surroundings()
+    text = text.replace("`acme-middleware issue ", f"`{around.issue_command} ")
+    return text.replace("`acme-middleware ", f"`{around.command} ")
 
 
 def error_document(error: BaseException, message: str, hint: str, code: int) -> dict[str, Any]:
     """An error as ``--json`` shows it, with all its facts."""
     facts = {name: plain(value) for name, value in getattr(error, "facts", {}).items()}
-    return {"type": type(error).__name__, "message": message, "hint": hint, "exit_code": code, **facts}
+    said = {"message": as_typed(message), "hint": as_typed(hint)}
+    return {"type": type(error).__name__, **said, "exit_code": code, **facts}
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -11,7 +11,7 @@ import click
 
 from acme_middleware import clock
 from acme_middleware.cli import flags
-from acme_middleware.cli.report import plain, print_json, print_table, reported
+from acme_middleware.cli.report import as_typed, plain, print_json, print_table, reported
 from acme_middleware.deploy import proofs
 from acme_middleware.deploy.proofs import Proof
 from acme_middleware.deploy.state import Delivery
@@ -167,7 +167,7 @@ def _rows(one: Standing, here: _Here, now: datetime) -> Iterator[tuple[str, ...]
     yield one.item.name, one.state, until, _renews(one, now), served, ca
     if one.item.error is not None:
         yield (str(one.item.error),)
-        yield from ((line,) for line in one.item.error.hint.splitlines())
+        yield from ((line,) for line in as_typed(one.item.error.hint).splitlines())
     elif one.why and one.why != "due for renewal":
         yield (one.why,)
     if one.state == "ok" and record is not None and record.ari is not None and record.ari.explanation:
