@@ -121,7 +121,21 @@ class _Threads:
             self._started += start
         self._waiting.put(work)
         if start:
-            threading.Thread(target=self._run, name="acme-middleware", daemon=True).start()
+            try:
+                threading.Thread(target=self._run, name="acme-middleware", daemon=True).start()
+            except RuntimeError:  # as many threads as the system allows
+                if not self._goes_on_without_one_more(work):
+                    raise
+
+    def _goes_on_without_one_more(self, work: _Work[Any]) -> bool:
+        """Whether a thread is there that will come to the work; if not, it is given up."""
+        with self._lock:
+            self._started -= 1
+            if self._started:
+                return True
+            self._unfinished.discard(work)
+        work.leave()
+        return False
 
     def _run(self) -> None:
         while True:

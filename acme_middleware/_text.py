@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 LONGEST = 2000
 
 
@@ -17,5 +15,14 @@ def printable(value: object, limit: int = LONGEST) -> str:
 
 
 def without_secrets(url: str) -> str:
-    """A URL without its user, password and query, for people: any of them may be secret."""
-    return re.sub(r"//.*@", "//", url).partition("?")[0]
+    """
+    A URL without its user, password and query, for people: any of them may be secret.
+
+    One that a person has mistyped as well: a password may hold any character, and the scheme may be missing.
+    """
+    scheme, slashes, rest = url.partition("//") if "//" in url else ("", "", url)
+    shown, _, query = rest.partition("?")
+    if rest.startswith(("/", ".", "~")):  # the path of a file, in which an @ is nothing else
+        return f"{scheme}{slashes}{shown}"
+    # Either the query has an @, or the password has a question mark and all before it is secret too.
+    return f"{scheme}{slashes}…" if "@" in query else f"{scheme}{slashes}{shown.rpartition('@')[2]}"

@@ -171,13 +171,12 @@ class Api:
         Raises:
             ConfigurationError, StoreUnavailable, StoreMisconfigured: as they say.
         """
-        from acme_middleware.issuance import plan
-        from acme_middleware.issuance.lineages import open_state
+        from acme_middleware.issuance import lineages, plan
         from acme_middleware.issuance.standing import standings
 
         own = self._options(chosen, given, secrets=False)
-        store = open_state(own, writable=None)  # one that nothing was written to yet has no certificate
-        [stands] = standings(own, store, [plan.one(own, store, name)], clock.now())
+        with lineages.state(own, writable=None) as store:  # one that nothing was written to yet has no certificate
+            [stands] = standings(own, store, [plan.one(own, store, name)], clock.now())
         return stands
 
     def statuses(self, *, chosen: Options | None = None, **given: Any) -> list[Standing]:
@@ -187,13 +186,12 @@ class Api:
         Raises:
             ConfigurationError, StoreUnavailable, StoreMisconfigured: as they say.
         """
-        from acme_middleware.issuance import plan
-        from acme_middleware.issuance.lineages import open_state
+        from acme_middleware.issuance import lineages, plan
         from acme_middleware.issuance.standing import standings
 
         own = self._options(chosen, given, secrets=False)
-        store = open_state(own, writable=None)  # one that nothing was written to yet has no certificate
-        return standings(own, store, plan.items(own, store), clock.now())
+        with lineages.state(own, writable=None) as store:  # one that nothing was written to yet has no certificate
+            return standings(own, store, plan.items(own, store), clock.now())
 
     def _options(self, chosen: Options | None, given: dict[str, Any], *, secrets: bool = True) -> Options:
         return self._read(given, secrets) if chosen is None else chosen

@@ -16,17 +16,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import unquote
 
 from acme_middleware import clock
 from acme_middleware._holder import Holder, this_process
 from acme_middleware.errors import Conflict, LeaseHeld, LeaseLost, StoreMisconfigured, StoreUnavailable
+from acme_middleware.held import LeaseState
 from acme_middleware.stores.base import Expect, Record, Store, key
 
-__all__ = ["Held", "Lease", "held", "is_held", "lease"]
+__all__ = ["Lease", "lease"]
 
 log = logging.getLogger("acme_middleware.lease")
 
@@ -116,7 +113,7 @@ class Lease:
         while True:
             before = time.monotonic()
             record = self._store.get(self._key)
-            state = _State.read(record, self._ttl)
+            state = LeaseState.read(record, self._ttl)
             if record is None or record.version != seen:
                 seen, since = record.version if record else "", time.monotonic()
             if record is None or state.free or state.holder.is_gone() or before - since >= state.ttl:
@@ -161,7 +158,7 @@ class Lease:
             except Conflict:
                 # A write of ours may have got through though the store said that it was unavailable.
                 record = self._store.get(self._key)
-                self._lost = record is None or _State.read(record, self._ttl).lease != self._id
+                self._lost = record is None or LeaseState.read(record, self._ttl).lease != self._id
                 if record is not None and not self._lost:
                     try:
                         self._version = self._put(state, record.version)
@@ -185,7 +182,7 @@ class Lease:
                 if not self._version:
                     # Interrupted while it took the lease, or never got it.
                     record = self._store.get(self._key)
-                    if record is None or _State.read(record, self._ttl).lease != self._id:
+                    if record is None or LeaseState.read(record, self._ttl).lease != self._id:
                         return
                     self._version = record.version
                 # Marked free, never deleted: a record that comes and goes would need an order for ABSENT writers.
@@ -219,84 +216,8 @@ class Lease:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """
-    A lease that somebody holds, as a person wants to see it.
-
-    Attributes:
-        name: What is leased.
-        ttl: Seconds without a sign of life after which others take it over.
-        since: When it was taken, by the clock of its holder; None where its record does not say.
-        seen: The last sign of life, by the same clock.
-    """
-
-    name: str
-    holder: Holder
-    ttl: float
-    since: datetime | None
-    seen: datetime | None
-
-
-def held(store: Store) -> list[Held]:
-    """Every lease that is held, or was when its holder died."""
-    found = []
-    for where, record in store.scan(key("lock", "")):
-        state = _State.read(record, 0.0)
-        if state.lease and not state.free:
-            name = unquote(where.partition("/")[2])
-            found.append(Held(name, state.holder, state.ttl, _moment(state.since), _moment(state.seen)))
-    return found
-
-
-def is_held(store: Store, name: str) -> bool:
-    """Whether somebody holds the lease of this name, or did when they died on another host: one look, nothing is waited for."""
-    record = store.get(key("lock", name))
-    state = _State.read(record, 0.0)
-    return record is not None and not state.free and not state.holder.is_gone()
-
-
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What a lease's record says."""
-
-    free: bool
-    lease: str
-    ttl: float
-    holder: Holder
-    since: Any
-    seen: Any
-
-    @classmethod
-    def read(cls, record: Record | None, ttl: float) -> _State:
-        """Read a record; one that nobody can read is held by nobody known, and lapses after the ``ttl`` given."""
-        try:
-            facts = json.loads(record.value) if record else {}
-        except ValueError:
-            facts = {}
-        if not isinstance(facts, dict):
-            facts = {}
-        # The holder's own time to live counts, not the contender's: it rewrites every third of that.
-        said = facts.get("ttl")
-        return cls(
-            free=facts.get("state") == "free",
-            lease=str(facts.get("lease", "")),
-            ttl=said if isinstance(said, (int, float)) and 0 < said < float("inf") else ttl,
-            holder=Holder.from_facts(facts.get("holder")),
-            since=facts.get("since"),
-            seen=facts.get("seen"),
-        )
-
-
 def _time() -> float:
     return round(clock.now().timestamp(), 3)
-
-
-def _moment(seconds: Any) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None  # whatever is in there: it is shown, not used
 
 
 def _clock() -> float:

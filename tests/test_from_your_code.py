@@ -297,6 +297,31 @@ async def test_the_loop_goes_on_while_a_certificate_is_awaited_and_its_own_threa
 
 
 @pytest.mark.anyio
+async def test_where_no_thread_can_be_started_the_call_says_so_and_the_next_one_is_done(
+    plain: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_offload, "_of_this_process", None)
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name == "acme-middleware":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await acme_middleware.astatuses(**plain.options)
+    assert await acme_middleware.astatuses(**plain.options) == []
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refused)
+        async with anyio.create_task_group() as tasks:  # the one thread that is there does them one after the other
+            for number in range(4):
+                tasks.start_soon(partial(acme_middleware.aissue, f"c{number}.example", **plain.options))
+    assert plain.orders() == 4
+
+
+@pytest.mark.anyio
 async def test_forty_awaited_at_once_are_done_by_sixteen_threads_at_most(plain: App) -> None:
     threads, busiest = set(), 0
     under_way: list[str] = []

@@ -15,6 +15,7 @@ from acme_middleware import authorities, clock
 from acme_middleware._text import without_secrets
 from acme_middleware.authorities import Authority
 from acme_middleware.errors import AcmeMiddlewareError
+from acme_middleware.held import Held, held
 from acme_middleware.issuance import deploying
 from acme_middleware.issuance.failover import suited
 from acme_middleware.issuance.finding import Finding, Level
@@ -23,7 +24,6 @@ from acme_middleware.issuance.published import publish_dir
 from acme_middleware.issuance.records import AccountRecord, account_key, renewal_key
 from acme_middleware.issuance.standing import in_words
 from acme_middleware.issuance.trying_out import try_challenges
-from acme_middleware.lease import Held, held
 from acme_middleware.options import Options, setting_name
 from acme_middleware.stores import open_challenges
 from acme_middleware.stores.base import ChallengeSource, ChallengeStore, Fetch, FetchLog

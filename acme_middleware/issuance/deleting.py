@@ -50,15 +50,17 @@ def delete(options: Options, name: str, *, files: bool = False) -> Deleted:
         LeaseHeld, LeaseLost, StoreUnavailable, StoreMisconfigured: as they say.
         PublishFailed: the records are gone, and not all files.
     """
-    store = lineages.open_state(options)
-    lineage = lineages.known_as(store, name)
-    with lease(store, lineage, wait=options.wait) as held:
-        valid_until = _valid_until(store, lineage)
-        held.check()
-        # The public one first: from then on nobody renews it. The private one last: with it, the others can be made again.
-        records = [renewal_key(lineage), order_key(lineage), *lineages.failures_of(store, lineage), certificate_key(lineage)]
-        gone = tuple(record for record in records if store.delete(record))
-        return _without_files(Deleted(lineage, valid_until, gone, None, None, ()), publish_dir(options, store), remove=files)
+    with lineages.state(options) as store:
+        lineage = lineages.known_as(store, name)
+        with lease(store, lineage, wait=options.wait) as held:
+            valid_until = _valid_until(store, lineage)
+            held.check()
+            # The public one first: from then on nobody renews it. The private one last: with it, the others can be made again.
+            failures = lineages.failures_of(store, lineage)
+            records = [renewal_key(lineage), order_key(lineage), *failures, certificate_key(lineage)]
+            gone = tuple(record for record in records if store.delete(record))
+            deleted = Deleted(lineage, valid_until, gone, None, None, ())
+            return _without_files(deleted, publish_dir(options, store), remove=files)
 
 
 def _without_files(gone: Deleted, root: Path | None, *, remove: bool) -> Deleted:

@@ -13,20 +13,21 @@ from typing import TYPE_CHECKING
 from acme_middleware import authorities, clock, events
 from acme_middleware.authorities import Authority
 from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, LeaseHeld, LeaseLost, NotYet
+from acme_middleware.held import is_held
 from acme_middleware.issuance import advice, deploying, failover, renewal
 from acme_middleware.issuance import names as identifier_names
 from acme_middleware.issuance.attempt import Attempt
-from acme_middleware.issuance.lineages import open_state, open_tokens
+from acme_middleware.issuance.lineages import give_back, open_state, open_tokens
 from acme_middleware.issuance.published import publish_dir
 from acme_middleware.issuance.publishing import publish_newest
 from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, renewal_key
 from acme_middleware.issuance.results import Action, Outcome
 from acme_middleware.issuance.sweeps import closes_before
 from acme_middleware.issuance.trying_out import try_out
-from acme_middleware.lease import Lease, is_held, lease
+from acme_middleware.lease import Lease, lease
 from acme_middleware.options import Options
 from acme_middleware.protocol.identifier import Identifier
-from acme_middleware.stores.base import ChallengeSource, Connected, Expect, Store
+from acme_middleware.stores.base import ChallengeSource, Expect, Store
 
 if TYPE_CHECKING:  # it brings the ACME client
     from acme_middleware.issuance.conversation import Conversations
@@ -60,23 +61,17 @@ class Issuer:
         stores: tuple[Store, ChallengeSource] | None = None,
     ) -> None:
         self.store, self.challenges = stores or (open_state(options, writable=None), open_tokens(options))
-        opened = [] if stores else [(self.store, options.store), (self.challenges, options.challenge_store or options.store)]
-        # One that is given as an object is its owner's, who may be using it.
-        self._ours = [store for store, where in opened if isinstance(where, str) and isinstance(store, Connected)]
+        self._ours = stores is None
         self.emit, self.conversations = listener, conversations
         self.given = options
         self.authorities: Sequence[Authority] = authorities.find_all(options.ca)
         self._ask(self.authorities[0])
 
     def close(self) -> None:
-        """
-        Give back the connections of the stores that were opened here; it can be used again.
-
-        An error keeps all that led to it, and who collects errors, or only leaves them to the garbage collector, would keep a
-        database's connections with each.
-        """
-        for store in self._ours:
-            store.close_connections()
+        """Give back the connections of the stores that were opened here; it can be used again."""
+        if self._ours:
+            give_back(self.store, self.given.store)
+            give_back(self.challenges, self.given.challenge_store or self.given.store)
 
     def _ask(self, authority: Authority, next_look: datetime | None = None) -> None:
         self.next_look = next_look
@@ -276,10 +271,7 @@ class Issuer:
             yield held
 
     def _by_another(self, lineage: str, seen: RenewalRecord | None) -> bool:
-        """
-        Whether another process is at it, or has done it since ``seen`` was read: what it takes from caps and limits is for this
-        certificate. It is judged again under the lease.
-        """
+        """Whether another process is at it, or has just done it: what it has taken from caps and limits is for the same."""
         if is_held(self.store, lineage):
             return True
         record = RenewalRecord.read(self.store, renewal_key(lineage))

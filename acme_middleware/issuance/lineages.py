@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from acme_middleware.errors import ConfigurationError, NameRefused, NoSuchCertificate
 from acme_middleware.issuance.names import identifier
 from acme_middleware.issuance.records import CertificateRecord, certificate_key, order_key, renewal_key
 from acme_middleware.options import Options
 from acme_middleware.stores import open_challenges, open_store
-from acme_middleware.stores.base import ChallengeSource, Store, key
+from acme_middleware.stores.base import ChallengeSource, Connected, Store, key
 from acme_middleware.stores.sealed import SealedStore
 
 
@@ -37,6 +38,29 @@ def open_state(options: Options, *, writable: bool | None = False) -> SealedStor
     if writable is not None:
         store.check(writable=writable)
     return store
+
+
+@contextmanager
+def state(options: Options, *, writable: bool | None = False) -> Iterator[SealedStore]:
+    """
+    The store, opened as by :func:`open_state`, for the length of a ``with`` block: its connections are given back at the end.
+    """
+    store = open_state(options, writable=writable)
+    try:
+        yield store
+    finally:
+        give_back(store, options.store)
+
+
+def give_back(store: Store | ChallengeSource, where: object) -> None:
+    """
+    Give back the connections of a store that was opened by the option's value ``where``; it can be used again.
+
+    A program that goes on would leave them to the garbage collector, and for longer with an error that keeps all that led to
+    it. A store that is given as an object is its owner's, who may be using it.
+    """
+    if isinstance(where, str) and isinstance(store, Connected):
+        store.close_connections()
 
 
 def _sealed(store: Store, options: Options) -> SealedStore:

@@ -84,16 +84,16 @@ def revoke_stored(options: Options, name: str, *, reason: str, key_pem: bytes | 
     """
     if reason not in REASONS:
         raise ConfigurationError(f"{reason!r} is no reason", hint=f"the reasons are: {', '.join(REASONS)}", option="reason")
-    store = lineages.open_state(options)
-    made = lineages.certificate(store, name)
-    leaf = read_certificate(made.cert_pem.encode(), f"the stored certificate {made.name}")
-    own = made.key_pem.encode() if key_pem is None else _own_key(key_pem, leaf)
-    where, account = _account(store, made)
-    authority = _authority(options, made, account)
-    signers = [_Signer(where, None, own)]
-    if account is not None and key_pem is None:
-        signers.insert(len(signers) if reason == KEY_COMPROMISE else 0, _Signer(where, account, None))
-    return _revoke(options, store, authority, leaf, signers, reason, made)
+    with lineages.state(options) as store:
+        made = lineages.certificate(store, name)
+        leaf = read_certificate(made.cert_pem.encode(), f"the stored certificate {made.name}")
+        own = made.key_pem.encode() if key_pem is None else _own_key(key_pem, leaf)
+        where, account = _account(store, made)
+        authority = _authority(options, made, account)
+        signers = [_Signer(where, None, own)]
+        if account is not None and key_pem is None:
+            signers.insert(len(signers) if reason == KEY_COMPROMISE else 0, _Signer(where, account, None))
+        return _revoke(options, store, authority, leaf, signers, reason, made)
 
 
 def revoke_file(options: Options, cert_pem: bytes, *, reason: str, key_pem: bytes | None = None) -> Revocation:

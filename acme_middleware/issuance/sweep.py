@@ -12,6 +12,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -30,7 +31,7 @@ from acme_middleware.errors import (
 from acme_middleware.issuance import deploying, ledger, plan, renewal
 from acme_middleware.issuance.crew import Crew
 from acme_middleware.issuance.ledger import LedgerRecord
-from acme_middleware.issuance.lineages import open_state, open_tokens
+from acme_middleware.issuance.lineages import give_back, open_state, open_tokens
 from acme_middleware.issuance.plan import Item
 from acme_middleware.issuance.published import is_published, publish_dir
 from acme_middleware.issuance.results import Result, exit_code
@@ -85,7 +86,8 @@ def sweep(
         NoSuchCertificate: one of ``names`` is neither in the store nor declared.
         StoreUnavailable, StoreMisconfigured: the store cannot be read.
     """
-    return _Sweep(options, jobs=jobs, force=force, listener=listener, stop=stop or threading.Event()).run(names, every)
+    with closing(_Sweep(options, jobs=jobs, force=force, listener=listener, stop=stop or threading.Event())) as begun:
+        return begun.run(names, every)
 
 
 class _Sweep:
@@ -127,6 +129,12 @@ class _Sweep:
             self._write(host, began, every, counts, last)
         self.emit(events.SweepEnded(name=host, counts=dict(counts)))
         return results
+
+    def close(self) -> None:
+        """Give back the connections of the stores."""
+        give_back(self.store, self.options.store)
+        if "_tokens" in vars(self):
+            give_back(self._tokens, self.options.challenge_store or self.options.store)
 
     def emit(self, event: events.Event) -> None:
         # That another process is at work, or that it is not time yet, is a result and no failure.

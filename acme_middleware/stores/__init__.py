@@ -197,19 +197,22 @@ def _open(where: str | os.PathLike[str], known: dict[str, Callable[[str], Any]],
 
 
 def _unknown(where: str, scheme: str, known: list[str]) -> StoreMisconfigured:
-    # Not the whole URL: it may hold a password.
+    # Not the whole URL: it may hold a password, and in a wrong place.
+    from acme_middleware._text import without_secrets
+
     schemes = ", ".join(f"{name}:" for name in known)
     if scheme in _CHALLENGE_STORES:
         return _misconfigured(
             f"{scheme}: keeps tokens only, not accounts and certificates",
             hint=f"the state stores are {schemes}; {scheme}: is for ACME_CHALLENGE_STORE",
         )
+    shown = without_secrets(where)
     if not scheme and where.startswith(("/", ".", "~")):
         return _misconfigured(
-            f"the store {where!r} is a path, not a URL", hint=f"write file:{where}, or pass a Path; known schemes: {schemes}"
+            f"the store {shown!r} is a path, not a URL", hint=f"write file:{shown}, or pass a Path; known schemes: {schemes}"
         )
-    shown = f"{scheme}:" if scheme else repr(where.partition("@")[0])
-    return _misconfigured(f"there is no store for {shown}", hint=f"the known schemes are {schemes}")
+    what = f"{scheme}:" if scheme else repr(shown)
+    return _misconfigured(f"there is no store for {what}", hint=f"the known schemes are {schemes}")
 
 
 def _check_object(where: object, what: str, needed: tuple[str, ...]) -> None:

@@ -10,8 +10,9 @@ import sqlalchemy
 from pebble_lab import wait_until
 from redis_server import Redis
 
-from acme_middleware import issue
-from acme_middleware.errors import CAUnreachable
+from acme_middleware import delete, issue, options, revoke, status, statuses
+from acme_middleware.errors import CAUnreachable, NoSuchCertificate
+from acme_middleware.issuance.sweep import sweep
 from acme_middleware.stores import open_challenges, open_store
 from acme_middleware.stores.base import Connected, key
 from acme_middleware.stores.redis import RedisStore
@@ -73,6 +74,29 @@ def test_calls_that_fail_leave_no_connections_while_their_errors_are_kept(place:
                 self_check="skip",
             )
         kept.append(caught.value)
+    wait_until(lambda: count() == 0, "no connections", limit=5)
+    assert len(kept) == 2
+
+
+CALLS = {
+    "status": lambda url: status("a.example", store=url),
+    "statuses": lambda url: statuses(store=url),
+    "revoke": lambda url: revoke("a.example", store=url),
+    "delete": lambda url: delete("a.example", store=url),
+    "renew": lambda url: sweep(options.read(("test", {"store": url, "ca": "https://127.0.0.1:1/directory"})), every=None),
+}
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_what_a_program_asks_again_and_again_leaves_no_connections(place: Place, call: Callable[[str], object]) -> None:
+    url, count = place
+    kept = []
+    for _ in range(2):
+        try:
+            kept.append(call(url))
+        except NoSuchCertificate as error:
+            kept.append(error)
     wait_until(lambda: count() == 0, "no connections", limit=5)
     assert len(kept) == 2
 
