@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 from acme_middleware import clock
+from acme_middleware._text import printable
 from acme_middleware.cli import flags
 from acme_middleware.cli.report import as_typed, plain, print_json, print_table, reported
 from acme_middleware.deploy import proofs
@@ -18,7 +19,7 @@ from acme_middleware.deploy.state import Delivery
 from acme_middleware.issuance import deploying, lineages, plan, sweeps
 from acme_middleware.issuance.ledger import when
 from acme_middleware.issuance.published import publish_dir
-from acme_middleware.issuance.standing import Standing, in_words, standings, warnings
+from acme_middleware.issuance.standing import Standing, in_words, key_warnings, standings, warnings
 from acme_middleware.issuance.sweeps import SweepRecord
 from acme_middleware.options import Options
 
@@ -32,13 +33,13 @@ FACTS = ("names", "ca", "profile", "serial", "fingerprint", "not_before", "not_a
 @reported
 def status(config: Path | None, as_json: bool, **given: Any) -> int:
     """
-    Show every certificate in the store or in CERTIFICATES, and when somebody last ran `renew`. Reads only what is public
-    about them, and asks no CA.
+    Show every certificate in the store or in CERTIFICATES, and when somebody last ran `renew`. Needs no encryption key, says
+    where one is missing, and asks no CA.
 
     A certificate is ok, due, overdue (revoked, or more than half of the time from due to expired is over), expired, failing
-    (the last try failed, or what CERTIFICATES asks for cannot be had), missing (declared, and not issued yet) or damaged (its
-    record cannot be read). It is SERVED if `verify` on this host has seen it; where it has not looked since it was issued, this
-    says whether the deployers of this host are done with it.
+    (the last try failed, be it the first, or what CERTIFICATES asks for cannot be had), missing (declared, and not issued
+    yet) or damaged (its record cannot be read). It is SERVED if `verify` on this host has seen it; where it has not looked
+    since it was issued, this says whether the deployers of this host are done with it.
 
     \b
     --json prints one object: "certificates", each with
@@ -62,9 +63,9 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
     options = flags.load(given, config)
     store, now = lineages.open_state(options), clock.now()
     items = plan.items(options, store)
-    found = standings(options, store, items, now)
+    found = standings(options, store, items, now, given_up=True)
     swept = sweeps.read_all(store)
-    warned = warnings(swept, items, now)
+    warned = [*warnings(swept, items, now), *key_warnings(store)]
     root = publish_dir(options, store)
     seen = {one.name: _of_this_host(one, options, root) for one in found}
     if as_json:
@@ -77,9 +78,11 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
         )
     elif found:
         print_table(HEADINGS, [row for one in found for row in _rows(one, seen[one.name], now)])
-        _show_sweeps(swept, warned, now)
+        _show_sweeps(swept, now)
     else:
         click.echo(f"  no certificate yet: `{flags.surroundings().issue_command} example.com` gets one")
+    for warning in () if as_json else warned:
+        click.echo(f"  warning: {printable(warning)}")
     undeployed = any(delivery.error for here in seen.values() for delivery in here.deliveries)
     return EXIT_ATTENTION if undeployed or any(one.needs_somebody for one in found) else 0
 
@@ -168,6 +171,8 @@ def _rows(one: Standing, here: _Here, now: datetime) -> Iterator[tuple[str, ...]
     if one.item.error is not None:
         yield (str(one.item.error),)
         yield from ((line,) for line in as_typed(one.item.error.hint).splitlines())
+    elif one.given_up:
+        yield ("never issued, and `renew` leaves it out: `issue` it again, or `delete` it",)
     elif one.why and one.why != "due for renewal":
         yield (one.why,)
     if one.state == "ok" and record is not None and record.ari is not None and record.ari.explanation:
@@ -197,11 +202,9 @@ def _renews(one: Standing, now: datetime) -> str:
     return f"{one.renews:%Y-%m-%d}{' (ARI)' if one.by == 'ARI' else ''}"
 
 
-def _show_sweeps(swept: Sequence[SweepRecord], warned: Sequence[str], now: datetime) -> None:
+def _show_sweeps(swept: Sequence[SweepRecord], now: datetime) -> None:
     if swept:
         last = swept[0]
         every = f", every {in_words(last.pause)} expected" if last.pause is not None else ""
         others = f", {len(swept) - 1} other host{'s' if len(swept) > 2 else ''} too" if len(swept) > 1 else ""
         click.echo(f"  last sweep {in_words(now - last.ended)} ago on {last.host}{every}{others}")
-    for warning in warned:
-        click.echo(f"  warning: {warning}")

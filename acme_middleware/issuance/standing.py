@@ -1,13 +1,14 @@
-"""How things stand: with each certificate, and with the sweeps that keep them. Decided from public records alone."""
+"""How things stand: with each certificate, with the sweeps that keep them, with the keys. No private record is opened."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from acme_middleware import authorities
-from acme_middleware.errors import StoreMisconfigured
+from acme_middleware.errors import AcmeMiddlewareError, StoreMisconfigured
 from acme_middleware.issuance import ledger, plan, renewal
 from acme_middleware.issuance.ledger import LedgerRecord
 from acme_middleware.issuance.plan import Item
@@ -15,6 +16,7 @@ from acme_middleware.issuance.records import RenewalRecord
 from acme_middleware.issuance.sweeps import SweepRecord
 from acme_middleware.options import Options
 from acme_middleware.stores.base import Store
+from acme_middleware.stores.sealed import PRIVATE, SealedStore, key_id, sealed_with
 
 WINDOWS_PER_LIFETIME = 50
 """Let's Encrypt's windows are 2 % of the lifetime wide: 43 hours of 90 days, 3 of 6. A sweep should fall into each."""
@@ -38,6 +40,7 @@ class Standing:
         by: What says so: "ARI", or the "lifetime".
         failure: The last failure of a row that nothing has ended yet.
         left_out: There is a table CERTIFICATES, and it is not in there.
+        given_up: It was asked for once, in vain, and no `renew` tries it again: nobody has it, and it is not in CERTIFICATES.
     """
 
     item: Item
@@ -47,6 +50,7 @@ class Standing:
     by: str
     failure: LedgerRecord | None
     left_out: bool
+    given_up: bool = False
 
     @property
     def name(self) -> str:
@@ -65,10 +69,20 @@ class Standing:
         return self.state in NEED_SOMEBODY or never_there or self.item.error is not None
 
 
-def standings(options: Options, store: Store, found: Sequence[Item], now: datetime) -> list[Standing]:
-    """How each of these certificates stands, in their order. Reads what failed, and nothing else."""
+def standings(
+    options: Options, store: Store, found: Sequence[Item], now: datetime, *, given_up: bool = False
+) -> list[Standing]:
+    """
+    How each of these certificates stands, in their order. Reads what failed, and nothing else.
+
+    Args:
+        given_up: Add those that are known by a failure alone: their first issue failed, and nobody declares them.
+    """
     trusted, failures = authorities.find_all(options.ca)[0].trusted, ledger.read_all(store)
     any_declared = bool(options.certificates)
+    if given_up:
+        others = failures.keys() - {item.name for item in found}
+        found = sorted([*found, *(Item(name, failures[name].names) for name in others)], key=lambda item: item.name)
     return [standing(item, failures, plan.why(item, trusted, now), now, any_declared=any_declared) for item in found]
 
 
@@ -96,6 +110,7 @@ def standing(
             state = "failing"
         elif state == "ok" and why is not None:
             state = "due"
+    given_up = record is None and item.declared is None and item.error is None
     return Standing(
         item,
         state,
@@ -103,7 +118,8 @@ def standing(
         None if record is None else renewal.renews_at(record),
         _by(record),
         failure,
-        any_declared and item.declared is None,
+        any_declared and item.declared is None and not given_up,
+        given_up,
     )
 
 
@@ -137,6 +153,37 @@ def warnings(sweeps: Sequence[SweepRecord], items: Sequence[Item], now: datetime
     if since > max(LATE * (pause or window), window):
         found.append(f"the last sweep was {in_words(since)} ago, on {last.host}: is the timer that runs `renew` still there?")
     return found
+
+
+def key_warnings(store: SealedStore) -> list[str]:
+    """What keeps sealed records from being opened here, in sentences. Each says by which key; none is opened for it."""
+    sealed: list[tuple[str, str]] = []
+    with suppress(AcmeMiddlewareError):  # who may not read them has no use for their keys
+        for kind in PRIVATE:
+            for where, record in store.inner.scan(kind):
+                if (key := sealed_with(record.value)) is not None:
+                    sealed.append((key, where))
+    if not sealed:
+        return []
+    try:
+        known = {key_id(key) for key in store.keys}
+    except AcmeMiddlewareError as error:
+        return [str(error)]
+    if not known:
+        records = _listed([where for _, where in sealed])
+        hint = "set ACME_ENCRYPTION_KEYS, or ACME_ENCRYPTION_KEYS_FILE, to what the hosts that renew have"
+        return [f"no encryption key is set here, so nothing opens {records}: {hint}"]
+    found = []
+    for missing in sorted({key for key, _ in sealed} - known):
+        records = _listed([where for key, where in sealed if key == missing])
+        hint = f"put the key {missing} back, behind the first one, and run `keys rotate`"
+        found.append(f"none of ENCRYPTION_KEYS opens {records}: {hint}")
+    return found
+
+
+def _listed(records: Sequence[str]) -> str:
+    first, *others = records
+    return f"the record {first}" if not others else f"{len(records):,} records ({first}, ...)"
 
 
 def in_words(span: timedelta) -> str:

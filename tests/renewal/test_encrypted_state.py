@@ -12,12 +12,14 @@ from renewal_site import RenewalSite
 
 from acme_middleware import encryption_keys
 from acme_middleware.cli import main
-from acme_middleware.errors import RecordSealed
+from acme_middleware.errors import RecordSealed, StoreMisconfigured
 from acme_middleware.issuance.issuer import Action
 from acme_middleware.issuance.records import CertificateRecord, account_key, certificate_key, order_key, renewal_key
 from acme_middleware.issuance.resealing import leased, reseal
+from acme_middleware.issuance.standing import key_warnings
 from acme_middleware.lease import lease
 from acme_middleware.stores.base import key
+from acme_middleware.stores.memory import MemoryStore
 from acme_middleware.stores.sealed import PRIVATE, SealedStore, key_id, sealed_with
 
 OLD, NEW = encryption_keys.new(), encryption_keys.new()
@@ -100,6 +102,50 @@ def test_status_needs_no_key(site: RenewalSite, run: Run) -> None:
     site.issue("a.example", encryption_keys=OLD)
     code, said = run("status")
     assert (code, [one["state"] for one in said["certificates"]]) == (0, ["ok"])
+
+
+def test_status_says_which_key_is_missing(site: RenewalSite, run: Run) -> None:
+    assert site.issue("a.example").action is Action.ISSUED
+    assert run("status", keys=NEW)[1]["warnings"] == []
+    assert run("keys", "rotate", keys=OLD)[0] == 0
+    assert run("status", keys=f"{NEW},{OLD}")[1]["warnings"] == []
+    [other] = run("status", keys=NEW)[1]["warnings"]
+    assert other.startswith("none of ENCRYPTION_KEYS opens 2 records (account/")
+    assert f"put the key {key_id(raw(OLD))} back" in other
+    [none] = run("status")[1]["warnings"]
+    assert none.startswith("no encryption key is set here, so nothing opens 2 records (account/")
+
+
+def test_status_says_it_to_people_where_there_is_no_certificate_too(
+    site: RenewalSite, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    SealedStore(site.store, [raw(OLD)]).put("account/ca/default", b"{}")
+    run("status")
+    assert main(["status"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "warning: no encryption key is set here, so nothing opens the record account/ca/default: set ACME_ENCR" in said
+
+
+def test_status_says_that_the_keys_cannot_be_had(site: RenewalSite) -> None:
+    def fails() -> None:
+        raise OSError("the key service is away")
+
+    site.issue("a.example", encryption_keys=OLD)
+    keys = encryption_keys.read(fails)
+    assert keys is not None
+    [said] = key_warnings(SealedStore(site.store, keys))
+    assert "the callable in ENCRYPTION_KEYS failed with OSError" in said
+
+
+class Closed(MemoryStore):
+    """A store whose private records this user may not read."""
+
+    def scan(self, prefix: str) -> Any:
+        raise StoreMisconfigured("no rights")
+
+
+def test_who_may_not_read_private_records_is_told_of_no_key() -> None:
+    assert key_warnings(SealedStore(Closed())) == []
 
 
 def test_a_certificate_that_nobody_can_open_can_be_deleted_and_issued_anew(site: RenewalSite, run: Run) -> None:

@@ -20,6 +20,7 @@ import pytest
 from renewal_site import RenewalSite
 
 from acme_middleware.cli import main
+from acme_middleware.errors import CARefused
 from acme_middleware.issuance.ledger import LedgerRecord, ledger_key
 from acme_middleware.issuance.records import RenewalRecord, RenewalWindow, renewal_key
 from acme_middleware.issuance.sweeps import SweepRecord, sweep_key
@@ -216,6 +217,49 @@ class TestStatus:
         typed("renew", certificates={"a.example": {}})
         code, document = typed.status(certificates={"a.example": {}})
         assert (code, document["certificates"][0]["state"]) == (3, "failing")
+
+    def test_first_issue_that_failed_is_shown_though_nobody_declares_it(self, site: RenewalSite, typed: Typed) -> None:
+        site.issue("b.example")
+        site.ca.fault("names-refused", times=None, where="new-order")
+        for names in (["a.example", "www.a.example"], ["c.example"]):
+            with pytest.raises(CARefused):
+                site.issue(*names)
+        code, document = typed.status()
+        assert (code, [one["name"] for one in document["certificates"]]) == (3, ["a.example", "b.example", "c.example"])
+        [ours, issued, _] = document["certificates"]
+        assert (ours["state"], ours["names"], ours["declared"]) == ("failing", ["a.example", "www.a.example"], False)
+        assert ours["last_error"]["error"] == "the CA refused: some identifiers are refused (compound)"
+        assert datetime.fromisoformat(ours["last_error"]["next_try"]) > site.clock.now()
+        assert (issued["state"], issued["last_error"]) == ("ok", None)
+        lines = typed("status", certificates={"b.example": {}})[1].splitlines()
+        assert (lines[1].split()[:2], "next try " in lines[1]) == (["a.example", "failing"], True)
+        assert "`renew` leaves it out" in lines[2]
+        assert "last error: " in lines[3]
+        assert "not in CERTIFICATES" not in "\n".join(lines)
+        assert main(["delete", "a.example", "--yes", "--store", str(site.usual["store"])]) == 0
+        assert [one["name"] for one in typed.status()[1]["certificates"]] == ["b.example", "c.example"]
+
+    def test_however_many_have_failed_the_store_is_asked_as_often(
+        self, site: RenewalSite, typed: Typed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        for method in ("get", "scan"):
+            real = getattr(DirectoryStore, method)
+
+            def noted(store: DirectoryStore, where: str, real: Callable[..., Any] = real) -> Any:
+                asked.append(where)
+                return real(store, where)
+
+            monkeypatch.setattr(DirectoryStore, method, noted)
+        site.ca.fault("names-refused", times=None, where="new-order")
+        counts = []
+        for name in ("a.example", "b.example", "c.example"):
+            with pytest.raises(CARefused):
+                site.issue(name)
+            asked.clear()
+            typed.status()
+            counts.append(len(asked))
+        assert len(set(counts)) == 1, asked
 
     def test_declared_name_that_no_certificate_can_have_is_failing(self, site: RenewalSite, typed: Typed) -> None:
         site.store.check(writable=True)
