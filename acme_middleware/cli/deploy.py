@@ -16,7 +16,8 @@ from acme_middleware.cli import flags
 from acme_middleware.cli.deployers import say_for_this_run
 from acme_middleware.cli.progress import LABEL_WIDTH
 from acme_middleware.cli.report import Terminated, error_document, plain, print_json, reported, show_error
-from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError
+from acme_middleware.deploy.deployer import repeating
+from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, DeployFailed
 from acme_middleware.issuance.following import Follower
 from acme_middleware.issuance.results import Result, exit_code
 
@@ -74,8 +75,7 @@ def deploy(
     if watch:
         return _watch(follower, every or EVERY, as_json=as_json)
     results = follower.once(names, force=force)
-    for result in results:
-        _show(result, as_json=as_json)
+    _show(results, as_json=as_json)
     if not as_json:
         _line("in all", _in_words(results))
     return exit_code(results)
@@ -89,9 +89,7 @@ def _watch(follower: Follower, every: float, *, as_json: bool) -> int:
     try:
         while True:
             try:
-                for result in follower.look():
-                    if result.action != "in place":
-                        _show(result, as_json=as_json)
+                _show([result for result in follower.look() if result.action != "in place"], as_json=as_json)
                 unreadable = ""
             except AcmeMiddlewareError as error:
                 if str(error) != unreadable:  # once, however long it lasts
@@ -102,25 +100,43 @@ def _watch(follower: Follower, every: float, *, as_json: bool) -> int:
         return 0
 
 
-def _show(result: Result, *, as_json: bool) -> None:
+def _show(results: Sequence[Result], *, as_json: bool) -> None:
     if as_json:
-        record, error = result.record, result.error
-        print_json(
-            {
-                "name": result.name,
-                "action": result.action,
-                "reason": result.reason,
-                "error": error and error_document(error, str(error), error.hint, error.exit_code),
-                "names": record and record.names,
-                "serial": record and record.serial,
-                "not_after": plain(record and record.not_after),
-            }
-        )
-    elif result.error is not None:
-        click.echo(f"  {result.action:<{LABEL_WIDTH}}{printable(result.name)}")
-        show_error(result.error)
-    elif result.action != "in place":
-        _line(result.action, f"{result.name} {result.reason}".rstrip())
+        for result in results:
+            print_json(_document(result))
+        return
+    alike: dict[str, list[Result]] = {}
+    for result in results:
+        if result.error is not None:
+            alike.setdefault(str(result.error), []).append(result)
+        elif result.action != "in place":
+            _line(result.action, f"{result.name} {result.reason}".rstrip())
+    for failed in alike.values():
+        for result in failed:
+            _line(result.action, result.name)
+        _show_errors([result.error for result in failed if result.error is not None])
+
+
+def _show_errors(errors: Sequence[AcmeMiddlewareError]) -> None:
+    """Print once what went wrong with several certificates."""
+    first, *others = errors
+    hint = [line for line in first.hint.splitlines() if all(line in other.hint.splitlines() for other in others)]
+    if others and isinstance(first, DeployFailed):
+        hint.append(repeating())
+    show_error(first, "\n".join(hint))
+
+
+def _document(result: Result) -> dict[str, Any]:
+    record, error = result.record, result.error
+    return {
+        "name": result.name,
+        "action": result.action,
+        "reason": result.reason,
+        "error": error and error_document(error, str(error), error.hint, error.exit_code),
+        "names": record and record.names,
+        "serial": record and record.serial,
+        "not_after": plain(record and record.not_after),
+    }
 
 
 def _in_words(results: Sequence[Result]) -> str:

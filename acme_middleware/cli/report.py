@@ -89,9 +89,9 @@ def _show(error: BaseException, message: str, hint: str, code: int, as_json: boo
         _say(message, hint)
 
 
-def show_error(error: AcmeMiddlewareError) -> None:
-    """Print one of several errors, for a command that has more to say than that."""
-    _say(str(error), error.hint)
+def show_error(error: AcmeMiddlewareError, hint: str | None = None) -> None:
+    """Print one of several errors, for a command that has more to say than that; with another hint than its own."""
+    _say(str(error), error.hint if hint is None else hint)
 
 
 def _say(message: str, hint: str) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from acme_middleware.errors import DeployFailed
 
-__all__ = ["Deployer", "Deployment", "failed", "failure"]
+__all__ = ["Deployer", "Deployment", "failed", "failure", "repeating"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,5 +75,11 @@ def failed(deployer: Deployer, deployment: Deployment, step: str, why: str, *, h
 
 def failure(spec: str, name: str, step: str, why: str, *, hint: str = "") -> DeployFailed:
     """The same, where there is no deployer yet, or no deployment."""
-    repeat = f"the certificate is kept; when that is mended, `acme-middleware deploy {name}` repeats it"
-    return DeployFailed(f"{spec}: {step}: {why}", hint="\n".join(filter(None, [hint, repeat])), step=step, spec=spec, name=name)
+    hint = "\n".join(filter(None, [hint, repeating(name)]))
+    return DeployFailed(f"{spec}: {step}: {why}", hint=hint, step=step, spec=spec, name=name)
+
+
+def repeating(name: str | None = None) -> str:
+    """How to repeat what failed with a certificate, or with several; the last line of a hint."""
+    kept, called = ("the certificates are", "deploy") if name is None else ("the certificate is", f"deploy {name}")
+    return f"{kept} kept; when that is mended, `acme-middleware {called}` repeats it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -103,6 +104,23 @@ def test_a_failure_is_exit_code_1_names_the_step_and_is_repeated(
     )
     (tmp_path / "fails").unlink()
     assert run(host, "deploy", NAME).returncode == 0
+
+
+def test_what_fails_in_the_same_way_with_several_names_is_said_once(
+    site: RenewalSite, host: dict[str, str], tmp_path: Path
+) -> None:
+    for name in ("a.example", "b.example", "c.example"):
+        site.issue(name)
+    assert run(host, "deploy", "b.example").returncode == 0
+    (tmp_path / "fails").touch()
+    done = run(host, "deploy")
+    assert (done.returncode, done.stderr.count("hook: ended with code 1: no")) == (1, 1)
+    assert re.findall(r"^  failed +(\S+)$", done.stdout, re.MULTILINE) == ["a.example", "c.example"]
+    assert done.stderr.count("repeats it") == 1
+    assert "the certificates are kept; when that is mended, `acme-middleware deploy` repeats it" in done.stderr
+    each = [json.loads(line) for line in run(host, "deploy", "--json").stdout.splitlines()]
+    assert [one["name"] for one in each if one["error"]] == ["a.example", "c.example"]
+    assert "`acme-middleware deploy c.example` repeats it" in each[2]["error"]["hint"]
 
 
 def test_status_shows_how_far_the_deployers_are(site: RenewalSite, host: dict[str, str], tmp_path: Path, hook: str) -> None:
