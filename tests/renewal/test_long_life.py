@@ -85,7 +85,7 @@ def test_a_year_of_renewals_in_their_windows(lives: Lives, days: int) -> None:
 def test_faults_delay_renewals_and_lapse_nothing(lives: Lives) -> None:
     life = lives.start(6, renewal_retry_after=DAY)
     life.sweep()
-    end = life.clock.now() + timedelta(days=400 if FULL else 60)
+    end = life.clock.now() + timedelta(days=400 if FULL else 72)
     troubled: set[tuple[str, int]] = set()
     left, last = [*FAULTS, *FAULTS], 0
 
