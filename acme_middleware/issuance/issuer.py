@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from acme_middleware import authorities, clock, events
 from acme_middleware.authorities import Authority
-from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, LeaseHeld, LeaseLost, NotYet
+from acme_middleware.errors import AcmeMiddlewareError, LeaseHeld, LeaseLost, NotYet
 from acme_middleware.held import is_held
-from acme_middleware.issuance import advice, deploying, failover, renewal
+from acme_middleware.issuance import advice, deploying, failover, losses, renewal
 from acme_middleware.issuance import names as identifier_names
 from acme_middleware.issuance.attempt import Attempt
 from acme_middleware.issuance.lineages import give_back, open_state, open_tokens
@@ -84,6 +84,7 @@ class Issuer:
         name: str | None = None,
         force: bool = False,
         drop_names: bool = False,
+        as_stored: bool = False,
         by_hand: bool = True,
         next_look: datetime | None = None,
         gate: Gate | None = None,
@@ -100,6 +101,7 @@ class Issuer:
             name: What to know the certificate by; by default its first name.
             force: Issue even if none is due, and even if the pause after failures is not over.
             drop_names: Agree that names which the certificate has now will not be in the new one.
+            as_stored: The names are those of a stored certificate: it must be there and have them still.
             by_hand: A person asks: the pause after the first two failures in a row is for programs.
             next_look: When this is called again, where that is known: a window of the CA's that is over by then is used now.
             gate: What the app allows: names, and how many orders an hour. For this call alone.
@@ -118,7 +120,8 @@ class Issuer:
             there = copy.copy(self)
             chosen = failover.choose(self.store, self.authorities, self.given, [entry.value for entry in wanted])
             there._ask(chosen, next_look)
-            outcome = there._issue(wanted, lineage, force=force, drop_names=drop_names, by_hand=by_hand, gate=gate)
+            how = {"drop_names": drop_names, "as_stored": as_stored}
+            outcome = there._issue(wanted, lineage, force=force, by_hand=by_hand, gate=gate, **how)
             # Without the lease: this host's servers are no business of the others.
             return outcome._replace(undeployed=deploying.deploy(self.given, self.publish_dir, outcome.record, self.emit))
         except AcmeMiddlewareError as error:
@@ -132,12 +135,13 @@ class Issuer:
         *,
         force: bool,
         drop_names: bool,
+        as_stored: bool,
         by_hand: bool,
         gate: Gate | None,
     ) -> Outcome:
         profile = identifier_names.check_profile(wanted, self.authority, self.options.profile)
         seen = RenewalRecord.read(self.store, renewal_key(lineage))
-        self._refuse_loss(wanted, seen, drop_names=drop_names)
+        losses.refuse(lineage, wanted, seen, self.authority, drop_names=drop_names, as_stored=as_stored)
         if not force and self._due(wanted, seen) is None and seen is not None:
             return Outcome(Action.NOT_DUE, seen, self._publish(lineage))
         attempt = Attempt(
@@ -163,7 +167,7 @@ class Issuer:
             with self._lease(lineage) as held:
                 certificate = CertificateRecord.read(self.store, certificate_key(lineage))
                 record = self._reconcile(lineage, certificate)
-                self._refuse_loss(wanted, record, drop_names=drop_names)
+                losses.refuse(lineage, wanted, record, self.authority, drop_names=drop_names, as_stored=as_stored)
                 reason = self._due(wanted, record)
                 made_meanwhile = record is not None and (seen is None or record.serial != seen.serial)
                 if record is not None and (made_meanwhile or not force) and reason is None:
@@ -207,8 +211,9 @@ class Issuer:
                 )
                 made = ordering.obtain(wanted, profile, previous)
             held.check()
-            made.write(self.store, certificate_key(lineage), expect=previous.version if previous else Expect.ABSENT)
-            record = self._write_renewal(made)
+            expect = previous.version if previous else Expect.ABSENT
+            made = replace(made, version=made.write(self.store, certificate_key(lineage), expect=expect))
+            record = renewal.write_public(self.store, made)
             ordering.forget_order()
             attempt.succeeded(previous)
             self.emit(
@@ -229,23 +234,9 @@ class Issuer:
         why = renewal.due(record, [entry.value for entry in wanted], trusted=self.authority.trusted, now=clock.now())
         return why or closes_before(record, clock.now(), self.next_look)
 
-    def _refuse_loss(self, wanted: Sequence[Identifier], record: RenewalRecord | None, *, drop_names: bool) -> None:
-        """Refuse what would take from a good certificate: names that it has, or the trust of browsers."""
-        if record is None or clock.now() >= record.not_after:
-            return
-        identifier_names.refuse_dropping(wanted, record.name, record.names, agreed=drop_names)
-        if record.trusted and not self.authority.trusted:
-            raise ConfigurationError(
-                f"a certificate of {self.authority.title} would replace {record.name}'s, which is from {record.ca}",
-                hint="pass --dry-run to only try, or --name to make another certificate beside it",
-                option="ca",
-            )
-
     def refuse_lost_names(self, wanted: Sequence[Identifier], lineage: str, *, drop_names: bool) -> None:
         """Refuse, as :meth:`issue` does, to leave out names that the certificate has, unless that is agreed to."""
-        record = RenewalRecord.read(self.store, renewal_key(lineage))
-        if record is not None and clock.now() < record.not_after:
-            identifier_names.refuse_dropping(wanted, record.name, record.names, agreed=drop_names)
+        losses.refuse_dropping(wanted, RenewalRecord.read(self.store, renewal_key(lineage)), agreed=drop_names)
 
     def try_out(self, lineage: str) -> None:
         """
@@ -282,11 +273,7 @@ class Issuer:
         record = RenewalRecord.read(self.store, renewal_key(lineage))
         if certificate is None or (record is not None and record.issued_at == certificate.issued_at):
             return record
-        return self._write_renewal(certificate)
-
-    def _write_renewal(self, made: CertificateRecord) -> RenewalRecord:
-        record = renewal.record_of(made)
-        return replace(record, version=record.write(self.store, renewal_key(made.name)))
+        return renewal.write_public(self.store, certificate)
 
     @property
     def publish_dir(self) -> Path | None:

@@ -33,6 +33,10 @@ OF_THE_PLACE = ("self_check", "self_check_via")
 """What an option says counts; where it is not set, what was said when the certificate was first asked for."""
 
 
+SWITCHES = ("reuse_key", "require_profile")
+"""Of what a record keeps: all else is text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """
@@ -137,6 +141,9 @@ def _item(where: str, stored: Record) -> Item:
         _require(where, renewal_key(record.name) == where, f"it is about {record.name}")
         _require(where, record.not_before < record.not_after, "its certificate ends before it begins")
         _require(where, isinstance(record.options, Mapping), "its options are no table")
+        for option, value in record.options.items():
+            kind = bool if option in SWITCHES else str
+            _require(where, value is None or isinstance(value, kind), f"its option {option} is no {kind.__name__}")
     except StoreMisconfigured as error:
         return Item(_name(where), (), error=error)
     return Item(record.name, record.names, record)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from acme_middleware.errors import StoreMisconfigured, UnexpectedAnswer
-from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, RenewalWindow
+from acme_middleware.errors import Conflict, StoreMisconfigured, UnexpectedAnswer
+from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, RenewalWindow, certificate_key, renewal_key
+from acme_middleware.stores.base import Expect, Store
 
 if TYPE_CHECKING:  # its module brings the ACME client
     from acme_middleware.protocol.renewal_info import RenewalInfo
@@ -23,6 +25,9 @@ LONGEST_SILENCE = timedelta(days=8)
 
 ASK_LATER = timedelta(hours=1)
 ASKED_PER_LIFETIME = 100
+
+TRIES = 20
+"""So many writers may come in between: each host that looks after the certificate notes the advice that it was given."""
 
 
 def renew_after(not_before: datetime, not_after: datetime, window: RenewalWindow | None = None) -> datetime:
@@ -209,4 +214,38 @@ def record_of(made: CertificateRecord) -> RenewalRecord:
         ari_id=ari_id,
         revoked=made.revoked,
         options=made.options,
+    )
+
+
+def write_public(store: Store, made: CertificateRecord, record: RenewalRecord | None = None) -> RenewalRecord:
+    """
+    Write what is public about a certificate that has been saved.
+
+    Whoever was stopped after saving it, for longer than a lease lives, must not write over what a successor has written about
+    another one. So what is there is read before the certificate is looked at again, and only that is replaced.
+
+    Args:
+        made: The certificate, as it was saved: with its version.
+        record: What to write; by default what the certificate says.
+
+    Returns:
+        The record as it is stored now.
+
+    Raises:
+        Conflict: another certificate was saved since.
+        StoreUnavailable, StoreMisconfigured: from the store.
+    """
+    record = record or record_of(made)
+    where = renewal_key(made.name)
+    for _ in range(TRIES):
+        there = store.get(where)
+        now = store.get(certificate_key(made.name))
+        if now is None or now.version != made.version:
+            break
+        with suppress(Conflict):  # somebody has noted the CA's advice
+            return replace(record, version=record.write(store, where, expect=there.version if there else Expect.ABSENT))
+    raise Conflict(
+        f"another certificate for {made.name} was saved by another process",
+        hint="run the command again: it takes what is there",
+        key=where,
     )

@@ -111,7 +111,7 @@ class _Sweep:
             # A store that is not there yet, or whose name is misspelt, holds no certificate either.
             self.store.check(writable=False)
             return []
-        host = _host()
+        host = os.uname().nodename
         last = last_of(self.store, host)
         self.next_look = None if names else next_look(last, began, every)
         due, quiet = self._sort(items, began)
@@ -233,6 +233,7 @@ class _Sweep:
                 name=item.name,
                 force=self.force,
                 drop_names=item.declared is not None,
+                as_stored=item.declared is None,
                 by_hand=self.by_hand,
                 next_look=self.next_look,
             )
@@ -294,7 +295,3 @@ class _Sweep:
             done.write(self.store, sweep_key(host))
         except AcmeMiddlewareError as error:
             self.emit(events.Warned(name=host, message=f"the sweep could not be noted in the store: {error}"))
-
-
-def _host() -> str:
-    return os.uname().nodename

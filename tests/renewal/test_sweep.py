@@ -19,6 +19,8 @@ from renewal_site import RenewalSite
 from acme_middleware import clock, events
 from acme_middleware.errors import ConfigurationError, NoSuchCertificate
 from acme_middleware.issuance import advice, sweeps
+from acme_middleware.issuance.deleting import delete
+from acme_middleware.issuance.issuer import Issuer
 from acme_middleware.issuance.records import CertificateRecord, certificate_key, renewal_key
 from acme_middleware.issuance.sweep import Result, exit_code, sweep
 from acme_middleware.lease import lease
@@ -322,15 +324,19 @@ class TestBadNames:
         assert "it is about a.example" in results["b.example"].reason
 
     def test_record_that_cannot_be_is_damaged_and_one_with_a_ca_that_is_none_fails_alone(self, site: RenewalSite) -> None:
-        for name in ("a.example", "b.example", "c.example", "d.example"):
+        for name in ("a.example", "b.example", "c.example", "d.example", "e.example"):
             site.issue(name)
         record = site.record("a.example")
         replace(record, not_after=record.not_before).write(site.store, renewal_key("a.example"))
         replace(site.record("b.example"), options=[1]).write(site.store, renewal_key("b.example"))  # type: ignore[arg-type]
         strange = {**record.options, "ca": "nobody"}
         replace(site.record("c.example"), options=strange).write(site.store, renewal_key("c.example"))
+        damaged = {**record.options, "ca": 5}
+        replace(site.record("e.example"), options=damaged).write(site.store, renewal_key("e.example"))
         site.clock.travel(days=62)
-        assert site.actions() == {"a.example": "damaged", "b.example": "damaged", "c.example": "failed", "d.example": "renewed"}
+        expected = {"a.example": "damaged", "b.example": "damaged", "c.example": "failed", "d.example": "renewed"}
+        assert site.actions() == {**expected, "e.example": "damaged"}
+        assert site.actions() == {**expected, "d.example": "not due", "e.example": "damaged"}
 
     @pytest.mark.parametrize("changes", DAMAGES)
     def test_damaged_certificate_that_is_to_be_published_fails_alone_and_is_kept(
@@ -550,6 +556,33 @@ class TestSweeps:
         results = sweep(site.options(certificates=declared), jobs=1, listener=listener, stop=stop)
         assert [result.action for result in results] == ["issued", "must wait", "must wait", "must wait"]
         assert exit_code(results) == 75
+
+    def test_what_is_deleted_meanwhile_stays_so(self, site: RenewalSite) -> None:
+        site.issue("gone.example")
+        site.clock.travel(days=62)
+        orders = site.orders()
+
+        def meanwhile(event: events.Event) -> None:
+            if isinstance(event, events.SweepBegan):
+                delete(site.options(), "gone.example")
+
+        [result] = sweep(site.options(), listener=meanwhile)
+        assert (result.action, "was deleted since" in result.reason) == ("in progress", True)
+        assert site.store.get(renewal_key("gone.example")) is None
+        assert site.orders() == orders
+
+    def test_names_that_are_dropped_meanwhile_stay_so(self, site: RenewalSite) -> None:
+        site.issue("shop.example", "www.shop.example")
+        site.clock.travel(days=62)
+
+        def meanwhile(event: events.Event) -> None:
+            if isinstance(event, events.SweepBegan):
+                Issuer(site.options()).issue(["shop.example"], drop_names=True)
+
+        [result] = sweep(site.options(), listener=meanwhile)
+        assert (result.action, "has got other names" in result.reason) == ("in progress", True)
+        assert site.record("shop.example").names == ("shop.example",)
+        assert site.actions() == {"shop.example": "not due"}
 
     def test_most_urgent_first(self, site: RenewalSite) -> None:
         site.issue("a.example")
