@@ -172,4 +172,4 @@ def log(event: Event) -> None:
     """The listener that is always there: one line per event in the log ``acme_middleware.events``."""
     level = LEVELS.get(type(event), logging.INFO)
     facts = ", ".join(f"{field}={getattr(event, field)}" for field in type(event).__dataclass_fields__ if field != "name")
-    logger.log(level, "%s: %s%s", event.name, type(event).__name__, printable(f" ({facts})") if facts else "")
+    logger.log(level, "%s: %s%s", printable(event.name), type(event).__name__, printable(f" ({facts})") if facts else "")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
+from acme_middleware import events
 from acme_middleware._text import without_secrets
 from acme_middleware.errors import StoreMisconfigured
 from acme_middleware.stores import open_store
@@ -36,3 +39,11 @@ def test_a_mistyped_url_of_a_store_is_refused_without_its_password(url: str) -> 
     with pytest.raises(StoreMisconfigured) as caught:
         open_store(url)
     assert "hunter2" not in str(caught.value) + caught.value.hint
+
+
+def test_no_event_forges_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        events.log(events.Presented(name="a\nERROR all is lost\x1b[2J", identifier="b\r\nERROR all is lost"))
+    (line,) = caplog.messages
+    assert line.isprintable()
+    assert line.startswith("a ERROR all is lost")

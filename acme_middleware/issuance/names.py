@@ -35,9 +35,18 @@ def identifier(name: str) -> Identifier:
     text = name.strip()
     try:
         # An IPv6 address may be typed as in a URL.
-        return Identifier("ip", ipaddress.ip_address(text.removeprefix("[").removesuffix("]")).compressed)
+        address = ipaddress.ip_address(text.removeprefix("[").removesuffix("]")).compressed
     except ValueError:
         pass
+    else:
+        # RFC 4007 section 11: any text may follow the %, line feeds as well, and ipaddress takes it all.
+        if "%" in address:
+            raise _refused(
+                name,
+                "has a zone, which means something on one machine only; no certificate has any",
+                "name the address alone, without the % and what follows it",
+            )
+        return Identifier("ip", address)
     text = text.rstrip(".").lower() if text.count("..") == 0 else text
     if not text:
         raise _refused(name, "is empty")
