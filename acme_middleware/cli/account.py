@@ -10,6 +10,7 @@ import click
 from acme_middleware._text import printable
 from acme_middleware.cli import flags
 from acme_middleware.cli.asking import agreed
+from acme_middleware.cli.lines import labelled
 from acme_middleware.cli.report import plain, print_json, reported
 from acme_middleware.errors import EXIT_FAILED, ConfigurationError
 
@@ -96,7 +97,7 @@ def rollover(config: Path | None, as_json: bool, **given: Any) -> int:
     now = account_changes.rollover(options)
     _print("new key", now, as_json)
     if str(options.challenge_store).startswith("thumbprint:") and not as_json:
-        click.echo(f"  next        the challenge store must become thumbprint:{now.thumbprint}, in every web worker")
+        labelled("next", f"the challenge store must become thumbprint:{now.thumbprint}, in every web worker")
     return 0
 
 

@@ -9,6 +9,7 @@ import click
 
 from acme_middleware import authorities
 from acme_middleware.cli import flags
+from acme_middleware.cli.lines import labelled
 from acme_middleware.cli.report import Terminated, print_json, reported
 from acme_middleware.errors import ConfigurationError
 
@@ -88,5 +89,5 @@ def _introduce(directory: str, root: Path, port: int, as_json: bool) -> None:
     chosen = "--ca local" if known else f"--ca {directory} --ca-bundle {root}"
     click.echo(f"  directory   {directory}")
     click.echo(f"  root        {root}  (for curl --cacert and browsers; never install it system-wide)")
-    click.echo(f"  next        `{flags.surroundings().issue_command} example.com {chosen}` in another terminal")
+    labelled("next", f"`{flags.surroundings().issue_command} example.com {chosen}` in another terminal")
     click.echo("  stop        Ctrl-C")

@@ -10,6 +10,7 @@ import click
 from acme_middleware import clock
 from acme_middleware.cli import flags
 from acme_middleware.cli.asking import agreed
+from acme_middleware.cli.lines import labelled
 from acme_middleware.cli.report import print_json, reported
 from acme_middleware.errors import EXIT_FAILED
 from acme_middleware.issuance import lineages
@@ -47,7 +48,7 @@ def delete(name: str, yes: bool, files: bool, config: Path | None, as_json: bool
         return 0
     show(gone)
     if declared:
-        click.echo("  next        take it out of CERTIFICATES as well, or `renew` gets it again")
+        labelled("next", "take it out of CERTIFICATES as well, or `renew` gets it again")
     return 0
 
 
@@ -80,5 +81,5 @@ def show(gone: Deleted, *, revoked: bool = False) -> None:
     if gone.files_left is not None:
         click.echo(f"  left        the files in {gone.files_left}/ (--files removes those too)")
     if gone.valid_until is not None and gone.valid_until > clock.now() and not revoked:
-        click.echo(f"  left        the certificate itself is valid until {gone.valid_until:%Y-%m-%d}, for whoever has its key")
+        labelled("left", f"the certificate itself is valid until {gone.valid_until:%Y-%m-%d}, for whoever has its key")
     click.echo("  left        the account at the CA; `account deactivate` ends that")

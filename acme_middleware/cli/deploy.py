@@ -11,10 +11,9 @@ from typing import Any
 import click
 
 from acme_middleware import events
-from acme_middleware._text import printable
 from acme_middleware.cli import flags
 from acme_middleware.cli.deployers import say_for_this_run
-from acme_middleware.cli.progress import LABEL_WIDTH
+from acme_middleware.cli.lines import labelled
 from acme_middleware.cli.report import Terminated, error_document, plain, print_json, reported, show_error
 from acme_middleware.deploy.deployer import repeating
 from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, DeployFailed
@@ -67,7 +66,7 @@ def deploy(
     def listener(event: events.Event) -> None:
         around.listener(event)
         if isinstance(event, events.Deployed) and not as_json:
-            _line("deployed", f"{event.name}: {event.spec}")
+            labelled("deployed", f"{event.name}: {event.spec}")
 
     follower = Follower(flags.load(given, config), listener=listener)
     if not as_json:
@@ -77,13 +76,13 @@ def deploy(
     results = follower.once(names, force=force)
     _show(results, as_json=as_json)
     if not as_json:
-        _line("in all", _in_words(results))
+        labelled("in all", _in_words(results))
     return exit_code(results)
 
 
 def _watch(follower: Follower, every: float, *, as_json: bool) -> int:
     if not as_json:
-        _line("watching", f"every {every:g} s, to publish below {follower.root}")
+        labelled("watching", f"every {every:g} s, to publish below {follower.root}")
     pause = threading.Event()
     unreadable = ""
     try:
@@ -110,10 +109,10 @@ def _show(results: Sequence[Result], *, as_json: bool) -> None:
         if result.error is not None:
             alike.setdefault(str(result.error), []).append(result)
         elif result.action != "in place":
-            _line(result.action, f"{result.name} {result.reason}".rstrip())
+            labelled(result.action, f"{result.name} {result.reason}".rstrip())
     for failed in alike.values():
         for result in failed:
-            _line(result.action, result.name)
+            labelled(result.action, result.name)
         _show_errors([result.error for result in failed if result.error is not None])
 
 
@@ -142,7 +141,3 @@ def _document(result: Result) -> dict[str, Any]:
 def _in_words(results: Sequence[Result]) -> str:
     counts = Counter(result.action for result in results)
     return ", ".join(f"{count:,} {action}" for action, count in counts.most_common()) or "no certificate yet"
-
-
-def _line(label: str, text: str) -> None:
-    click.echo(f"  {label:<{LABEL_WIDTH}}{printable(text)}")

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import click
-
-from acme_middleware._text import printable
+from acme_middleware.cli.lines import labelled
 
 
 def say_for_this_run(given: Mapping[str, Any]) -> None:
     """Say of deployers in flags that no later run knows them."""
     for spec in given.get("deploy") or ():
-        click.echo(f"  note        {printable(spec)} was for this run alone: set ACME_DEPLOY to have renewals deployed")
+        labelled("note", f"{spec} was for this run alone: set ACME_DEPLOY to have renewals deployed")

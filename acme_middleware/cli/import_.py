@@ -9,6 +9,7 @@ import click
 
 from acme_middleware._text import printable
 from acme_middleware.cli import flags
+from acme_middleware.cli.lines import labelled
 from acme_middleware.cli.report import plain, print_json, reported
 from acme_middleware.errors import EXIT_FAILED
 from acme_middleware.issuance import lineages
@@ -68,5 +69,5 @@ def import_(client: str, path: Path, dry_run: bool, force: bool, config: Path | 
             click.echo(f"  {label:<12}{printable(f'{what}{step.name}{about}{reason}')}")
         if not dry_run and any(step.kind == "certificate" and step.action == "imported" for step in steps):
             command = flags.surroundings().command
-            click.echo(f"  next        `{command} renew` publishes the files; let a timer run it, and stop the other client")
+            labelled("next", f"`{command} renew` publishes the files; let a timer run it, and stop the other client")
     return EXIT_FAILED if any(step.action == "refused" for step in steps) else 0

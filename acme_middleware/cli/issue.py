@@ -113,7 +113,7 @@ def _summary(outcome: Outcome, progress: Progress, options: Options, around: Sur
     progress.line(label, f"{made}{_validity(record)}")
     if outcome.published is not None:
         files = sorted(path.stem for path in outcome.published.iterdir() if path.suffix == ".pem")
-        progress.line("published", f"{_shown(outcome.published)}/  {' '.join(files)}")
+        progress.line("published", [f"{_shown(outcome.published)}/ ", *files])
     else:
         progress.line("published", "nowhere: set ACME_PUBLISH_DIR (--publish-dir) to have the files written")
     if outcome.action is Action.NOT_DUE:
@@ -124,8 +124,11 @@ def _summary(outcome: Outcome, progress: Progress, options: Options, around: Sur
     elif outcome.action in (Action.ISSUED, Action.BY_ANOTHER):
         if outcome.published:
             progress.line("next", "point your server to fullchain.pem and privkey.pem there")
-        progress.line("renewal", f"`{around.command} print-config systemd`, or cron, prints a timer for it;")
-        progress.line("", f"`{around.command} status` shows how things stand")
+        progress.line(
+            "renewal",
+            f"`{around.command} print-config systemd`, or cron, prints a timer for it; "
+            f"`{around.command} status` shows how things stand",
+        )
 
 
 def _validity(record: RenewalRecord) -> str:

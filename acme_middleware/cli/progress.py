@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import click
-
 from acme_middleware import events
-from acme_middleware._text import printable
-
-LABEL_WIDTH = 12
+from acme_middleware.cli.lines import labelled
 
 
 class Progress:
@@ -63,10 +60,10 @@ class Progress:
             case events.Warned(message=message):
                 self.line("warning", message)
 
-    def line(self, label: str, text: str) -> None:
-        """Print one line of the display."""
+    def line(self, label: str, text: str | Sequence[str]) -> None:
+        """Print one line of the display, or several where the text is long."""
         if not self.quiet:
-            click.echo(f"  {label:<{LABEL_WIDTH}}{printable(text)}")
+            labelled(label, text)
 
     def _wait(self, what: str) -> None:
         if self._spinner is not None:

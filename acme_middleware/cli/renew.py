@@ -15,6 +15,7 @@ from acme_middleware import clock, events
 from acme_middleware._text import printable
 from acme_middleware.cli import flags
 from acme_middleware.cli.deployers import say_for_this_run
+from acme_middleware.cli.lines import labelled
 from acme_middleware.cli.report import as_typed, error_document, plain, print_json, print_table, reported
 from acme_middleware.issuance.renewal import renews_at
 
@@ -210,4 +211,4 @@ class _Display:
 
     def _line(self, label: str, text: str) -> None:
         if not self.quiet:
-            click.echo(f"  {label:<12}{printable(text)}")
+            labelled(label, text)

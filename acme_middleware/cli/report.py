@@ -17,6 +17,7 @@ import click
 
 from acme_middleware._text import printable
 from acme_middleware.cli import flags
+from acme_middleware.cli.lines import indented
 from acme_middleware.errors import EXIT_FAILED, AcmeMiddlewareError
 
 INTERRUPTED, TERMINATED = 130, 143
@@ -115,11 +116,11 @@ def error_document(error: BaseException, message: str, hint: str, code: int) -> 
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows under headings. A row of one cell is a remark to the one above it, and may be of any width."""
+    """Print rows under headings. A row of one cell is a remark to the one above it, and may have several lines."""
     widths = [max(map(len, column)) for column in zip(headings, *(row for row in rows if len(row) > 1), strict=True)]
     for row in (headings, *rows):
         if len(row) == 1:
-            click.echo(f"      {printable(row[0])}")
+            indented(row[0], by=6)
         else:
             click.echo(("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip())
 

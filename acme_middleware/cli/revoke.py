@@ -74,7 +74,8 @@ def revoke(
         show(entry, revoked=True)
     if done.due and not delete:
         command = flags.surroundings().command
-        click.echo(f"  next        {', '.join(done.due)} is due: `{command} renew` replaces it, and your server must reload")
+        click.echo(f"  next        {', '.join(done.due)} is due: `{command} renew` replaces it,")
+        click.echo("              and your server must reload")
     elif not done.due and delete:
         click.echo("  left        the store has no such certificate to forget")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -331,6 +332,21 @@ class TestStatus:
         site.issue("a.example")
         site.store.put(sweep_key("web-2"), b"{")
         assert typed.status()[0] == 0
+
+
+def test_what_a_person_reads_fits_into_80_columns(site: RenewalSite, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    live = site.folder / ("a-long-name-" * 5) / "live"
+    _, issued, _ = typed("issue", "a.example", "--publish-dir", str(live))
+    site.to_renewal("a.example")
+    site.ca.fault("unavailable", times=None, where="new-order")
+    _, failed, _ = typed("renew")
+    _, status, _ = typed("status")
+    wide = [line for line in (issued + failed + status).splitlines() if len(line) > 80]
+    assert [line for line in wide if f"{live}/" not in line and "  localhost_" not in line] == [], "neither a path nor a table"
+    assert re.search(rf"^  published   {live}/a.example/current/\n {{14}}bundle cert ", issued, re.MULTILINE)
+    assert re.search(r"^  issued      valid until .*\n {14}\S", issued, re.MULTILINE)
+    assert re.search(r"^      last error: .*\n        \S.* UTC\)$", status, re.MULTILINE)
 
 
 def renewals(store: Path, count: int, *, age: float = 10) -> None:
