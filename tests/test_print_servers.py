@@ -25,6 +25,7 @@ from tls_lab import certificate, client_context, published
 from tls_load import connect
 
 from acme_middleware.cli import acme
+from acme_middleware.deploy.deployers import parse
 from acme_middleware.issuance.records import RenewalRecord, renewal_key
 from acme_middleware.stores.directory import DirectoryStore
 
@@ -273,3 +274,32 @@ def test_ciphers_are_those_that_openssl_knows():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers(CIPHERS)
     assert set(CIPHERS.split(":")) <= {cipher["name"] for cipher in context.get_ciphers()}
+
+
+HAPROXY = [
+    pytest.param(("haproxy",), ["first", "next"], id="HAProxy"),
+    pytest.param(("haproxy", "--folder", "certs"), ["first", "next", "next"], id="HAProxy with a folder"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps"), [*(pytest.param(*one.values, ["first", "next"], id=one.id) for one in KINDS), *HAPROXY]
+)
+def test_what_to_do_stands_in_the_order_in_which_it_is_done(kind, steps, tmp_path):
+    told = printed(tmp_path / "state", *kind, "example.com").stderr
+    assert re.findall(r"^(\w+): ", told, re.MULTILINE) == steps
+    in_order = ["placeholder", *(["  install -d"] if "--folder" in kind else []), "save it as", "reload"]
+    assert sorted(in_order, key=told.index) == in_order
+
+
+@pytest.mark.parametrize("kind", ["nginx", "apache", "haproxy"])
+def test_each_names_its_deployer_in_the_same_form(kind, tmp_path):
+    done = printed(tmp_path / "state", kind, "example.com")
+    [spec] = json.loads(re.search(r"^#   DEPLOY = (.*)$", done.stdout, re.MULTILINE)[1])
+    parse(spec)
+    assert "set DEPLOY as its first lines say" in " ".join(done.stderr.split())
+
+
+def test_by_a_map_no_deployer_is_needed(tmp_path):
+    done = printed(tmp_path / "state", "nginx", "--map", "example.com")
+    assert "DEPLOY" not in done.stdout + done.stderr

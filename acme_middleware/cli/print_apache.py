@@ -30,7 +30,7 @@ def apache(names: tuple[str, ...], app: str, config: Path | None, as_json: bool,
     found = sites.find(flags.load(given, config), names)
     text = configuration(found, app)
     steps = f"run `a2enmod {MODULES}`, `a2ensite acme-middleware`, `apache2ctl configtest` and `systemctl reload apache2`"
-    sites.show(text, found, where=str(FOLDER / sites.FILE), then=steps, as_json=as_json)
+    sites.show(text, found, where=str(FOLDER / sites.FILE), then=f"{steps}{sites.SET_DEPLOY}", as_json=as_json)
     return 0
 
 
@@ -45,7 +45,10 @@ def configuration(found: Sequence[Site], app: str) -> str:
         ConfigurationError: ``app`` is no such place, or the path of a certificate is none that Apache can be told.
     """
     names = list(dict.fromkeys(name for site in found for name in site.names))
-    head = [f"# For Apache 2.4: {FOLDER / sites.FILE}", f"# Made by `print-config apache`. Modules: {MODULES}."]
+    head = [
+        f"# For Apache 2.4: {FOLDER / sites.FILE}. Modules: {MODULES}.",
+        *sites.other_half("apache", "Apache", "systemd:apache2.service"),
+    ]
     blocks = [head, _plain(names, app), *(_secure(site, app) for site in found)]
     return "\n".join("\n".join(block) + "\n" for block in blocks)
 

@@ -56,12 +56,12 @@ def haproxy(
     if folder is None and not _fits(_bind(found, None)):
         folder = CERTIFICATES
     text = configuration(found, app, folder=folder and folder.absolute(), socket=socket.absolute())
-    then = f"run `haproxy -c -f {FILE}` and `systemctl reload haproxy`, and set DEPLOY as its first lines say"
-    sites.show(text, found, where=str(FILE), then=then, as_json=as_json)
-    if folder is not None and not as_json:
-        click.echo("before that: HAProxy does not start with an empty folder", err=True)
-        for line in _first_files(found[:3], folder.absolute()):
-            click.echo(f"  {line}", err=True)
+    before = []
+    if folder is not None:
+        filling = list(_first_files(found[:3], folder.absolute()))
+        before.append(("HAProxy does not start with an empty folder, so put files there:", filling))
+    then = f"run `haproxy -c -f {FILE}` and `systemctl reload haproxy`{sites.SET_DEPLOY}"
+    sites.show(text, found, where=str(FILE), then=then, as_json=as_json, before=before)
     return 0
 
 
@@ -88,8 +88,7 @@ def _head(folder: Path | None, socket: Path) -> Iterator[str]:
     deployer = f"haproxy:{quote(str(folder)) if folder else ''}?socket={quote(str(socket))}"
     yield from [
         f"# {FILE}",
-        "# Made by `print-config haproxy`. Its other half is in your options: after each renewal HAProxy gets the certificate.",
-        f'#   DEPLOY = ["{deployer}"]',
+        *sites.other_half("haproxy", "HAProxy", deployer),
         "",
         "global",
         "    log /dev/log local0",

@@ -46,7 +46,8 @@ def nginx(mapped: bool, names: tuple[str, ...], app: str, config: Path | None, a
     """
     found = sites.find(flags.load(given, config), names)
     text = configuration(found, app, mapped=mapped)
-    sites.show(text, found, where=str(FOLDER / sites.FILE), then="run `nginx -t` and `nginx -s reload`", as_json=as_json)
+    then = f"run `nginx -t` and `nginx -s reload`{'' if mapped else sites.SET_DEPLOY}"
+    sites.show(text, found, where=str(FOLDER / sites.FILE), then=then, as_json=as_json)
     if not mapped and len(found) > MANY:
         click.echo(f"{len(found)} certificates: see --map, by which nginx reads one only when a client asks for it", err=True)
     return 0
@@ -74,9 +75,10 @@ def configuration(found: Sequence[Site], app: str, *, mapped: bool = False) -> s
 
 
 def _head(names: Sequence[str], *, mapped: bool) -> list[str]:
+    by_itself = ["# Made by `print-config nginx`. It reads each renewed certificate by itself, and needs no deployer."]
     lines = [
         f"# For the http block of nginx: {FOLDER / sites.FILE}",
-        "# Made by `print-config nginx`. DEPLOY = nginx: lets renewed certificates reach it.",
+        *(by_itself if mapped else sites.other_half("nginx", "nginx", "nginx:")),
     ]
     longest = max(len(sites.in_url(name)) for name in names)
     # A bucket holds a pointer, and at least one name with its length and a pointer; by itself nginx takes 64 bytes. Of many

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from acme_middleware.cli import flags
+from acme_middleware.cli.lines import indented
 from acme_middleware.cli.report import print_json
 from acme_middleware.deploy.publish import directory_name
 from acme_middleware.errors import ConfigurationError
@@ -25,6 +27,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 APP = "127.0.0.1:8000"
 OF_A_SERVER = {"store", "publish_dir"}
 FILE = "acme-middleware.conf"
+SET_DEPLOY = ", and set DEPLOY as its first lines say"
 
 UPSTREAM = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})|unix:(?P<path>/[A-Za-z0-9/._-]+)")
 NAME = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
@@ -131,18 +134,37 @@ def upstream(app: str) -> re.Match[str]:
     return found
 
 
-def show(text: str, found: Sequence[Site], *, where: str, then: str, as_json: bool) -> None:
-    """Print a configuration, and on standard error what to do with it."""
+def other_half(verb: str, server: str, deployer: str) -> list[str]:
+    """The lines that say by what a configuration was made, and which deployer belongs to it."""
+    half = f"Its other half is in your options: after each renewal {server} gets the certificate."
+    return [f"# Made by `print-config {verb}`. {half}", f"#   DEPLOY = {json.dumps([deployer])}"]
+
+
+def show(
+    text: str, found: Sequence[Site], *, where: str, then: str, as_json: bool, before: Sequence[tuple[str, Sequence[str]]] = ()
+) -> None:
+    """
+    Print a configuration, and on standard error what to do with it, in the order in which it is done.
+
+    Args:
+        where: The file to save it as.
+        then: What to do when it is saved.
+        before: What to do before that, each with its commands.
+    """
     if as_json:
         print_json({"files": {PurePath(where).name: text}})
         return
     click.echo(text, nl=False)
-    click.echo(f"next: save it as {where}, then {then}", err=True)
+    steps = [*_placeholders(found), *before, (f"save it as {where}, then {then}", ())]
+    for number, (step, commands) in enumerate(steps, 1):
+        indented(f"{'first' if number < len(steps) and number == 1 else 'next'}: {step}", err=True)
+        for line in commands:
+            click.echo(f"  {line}", err=True)
+
+
+def _placeholders(found: Sequence[Site]) -> Iterator[tuple[str, Sequence[str]]]:
     missing = [site.name for site in found if not (site.directory / "fullchain.pem").exists()]
     if missing:
         listed = " ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        click.echo(
-            f"before that: no files yet of {listed}, and no server starts without those that it is told of; "
-            f"`{flags.surroundings().command} placeholder NAME` makes some, which the first issue replaces",
-            err=True,
-        )
+        why = "there are no files yet, and no server starts without those that it is told of; the first issue replaces them"
+        yield f"run `{flags.surroundings().command} placeholder NAME` for {listed}: {why}", ()
