@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click_runner import runner
 
-from acme_middleware.cli import timers
+from acme_middleware.cli import acme, timers
 from acme_middleware.cli.invocation import Invocation
 from acme_middleware.issuance.records import RenewalRecord, renewal_key
 from acme_middleware.stores.directory import DirectoryStore
@@ -103,6 +105,36 @@ def test_the_service_runs_from_anywhere_and_the_timer_is_one(site, tmp_path):
     assert argv[-1] == "renew"
     done = subprocess.run(argv, cwd=folder, env=BARE | given, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("failure", "there", "hint"),
+    [
+        pytest.param(errno.EACCES, True, "run it as root, or leave --into out, and copy what is printed then", id="no right"),
+        pytest.param(
+            errno.ENOENT, False, "make that folder first, or leave --into out, and copy what is printed then", id="none"
+        ),
+        pytest.param(errno.EROFS, True, "leave --into out, and copy what is printed then", id="mounted read-only"),
+        pytest.param(errno.ENOSPC, True, "leave --into out, and copy what is printed then", id="full"),
+    ],
+)
+def test_units_that_cannot_be_written_come_with_what_helps_against_it(
+    failure: int, there: bool, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Path, text: str) -> None:
+        raise OSError(failure, os.strerror(failure), str(path))
+
+    units = tmp_path / "units"
+    if there:
+        units.mkdir()
+    DirectoryStore(tmp_path / "state").check(writable=True)
+    monkeypatch.setattr(Path, "write_text", fails)
+    words = ["print-config", "systemd", "--store", f"file:{tmp_path}/state", "--into", str(units)]
+    done = runner().invoke(acme, words, env={"ACME_CONFIG": ""})
+    assert (done.exit_code, done.stderr.splitlines()) == (
+        2,
+        [f"error: cannot write {units}/acme-renew.service: {os.strerror(failure)}", f"  {hint}"],
+    )
 
 
 def test_the_line_for_cron_runs_from_anywhere(site):

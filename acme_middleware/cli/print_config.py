@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from acme_middleware.cli import deploy, flags, timers
+from acme_middleware.cli.lines import indented
 from acme_middleware.cli.renew import OF_THE_PLACE
 from acme_middleware.cli.report import print_json, reported
 from acme_middleware.cli.verbs import Verbs
@@ -87,7 +88,7 @@ def systemd(
                 (into / name).write_text(text)
             except OSError as error:
                 raise ConfigurationError(
-                    f"cannot write {into / name}: {error.strerror}", hint="as root, or print them", option="into"
+                    f"cannot write {into / name}: {error.strerror}", hint=_remedy(error, into), option="into"
                 ) from error
     if as_json:
         print_json({"files": units})
@@ -99,10 +100,18 @@ def systemd(
         if into == UNITS
         else f"copy {'them' if into is None else ' and '.join(str(into / one) for one in units)} to {UNITS}, "
     )
-    steps = f"{copying}systemctl daemon-reload && systemctl enable --now {unit}.{'service' if watching else 'timer'}"
+    steps = f"{copying}`systemctl daemon-reload && systemctl enable --now {unit}.{'service' if watching else 'timer'}`"
     then = f"`journalctl -u {unit}`" if watching else f"`systemctl start {unit}` and `journalctl -u {unit}`"
-    click.echo(f"next: {steps}; then {then} {'shows' if watching else 'show'} that it works", err=True)
+    indented(f"next: {steps}; then {then} {'shows' if watching else 'show'} that it works", err=True)
     return 0
+
+
+def _remedy(error: OSError, into: Path) -> str:
+    if isinstance(error, PermissionError):
+        remedy = "run it as root, or "
+    else:
+        remedy = "" if into.is_dir() else "make that folder first, or "
+    return f"{remedy}leave --into out, and copy what is printed then"
 
 
 @print_config.command(short_help="A line for a crontab.")
