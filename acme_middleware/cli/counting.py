@@ -1,4 +1,4 @@
-"""What a person sees while many records are gone through: how many there were so far, on a terminal only."""
+"""What a person sees where many records are gone through: how many so far, on a terminal only, and what became of some."""
 
 from __future__ import annotations
 
@@ -28,3 +28,8 @@ def counted(steps: Iterable[Step], what: str) -> Iterator[Step]:
     finally:
         if shown:
             click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def said_of(record: str, reason: str) -> str:
+    """A reason that names its record, once."""
+    return reason if record in reason else f"{record}: {reason}"

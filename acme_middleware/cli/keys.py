@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from acme_middleware import encryption_keys
-from acme_middleware._text import printable
 from acme_middleware.cli import flags
 from acme_middleware.cli.asking import agreed
-from acme_middleware.cli.counting import counted
+from acme_middleware.cli.counting import counted, said_of
+from acme_middleware.cli.lines import labelled
 from acme_middleware.cli.report import print_json, reported
 from acme_middleware.errors import EXIT_FAILED, EXIT_TRY_LATER, ConfigurationError
 
@@ -90,10 +90,17 @@ def rotate(forget_unreadable: bool, yes: bool, config: Path | None, as_json: boo
     else:
         for step in steps:
             if step.action in told:
-                click.echo(f"  {step.action:<12}{printable(f'{step.record}: {step.reason}')}")
-        click.echo(f"  sealed      {count['sealed']} records with the first key; {count['same']} were")
-        if not told["unreadable"] and not told["held"]:
-            click.echo("  next        other keys can be taken out of ENCRYPTION_KEYS, once every host has this one first")
+                labelled(step.action, said_of(step.record, step.reason))
+        if steps:
+            sealed, same = count["sealed"], count["same"]
+            records = f"{sealed} record{'' if sealed == 1 else 's'}"
+            labelled("sealed", f"{records} with the first key; {same} {'was' if same == 1 else 'were'} already")
+        else:
+            labelled("nothing", "the store holds no private record")
+        if told["held"]:
+            labelled("next", "run the same command again when they are done: it goes on with those that are left")
+        elif not told["unreadable"] and len(store.keys) > 1:
+            labelled("next", "other keys can be taken out of ENCRYPTION_KEYS, once every host has this one first")
     if told["unreadable"]:
         return EXIT_FAILED
     return EXIT_TRY_LATER if told["held"] else 0

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from acme_middleware._text import printable, without_secrets
+from acme_middleware._text import without_secrets
 from acme_middleware.cli import flags
-from acme_middleware.cli.counting import counted
+from acme_middleware.cli.counting import counted, said_of
+from acme_middleware.cli.lines import labelled
 from acme_middleware.cli.report import print_json, reported
 from acme_middleware.errors import EXIT_FAILED, ConfigurationError
 from acme_middleware.issuance.copying import Copied
@@ -99,7 +100,7 @@ def _url(given: str) -> str:
 def _say(count: Counter[str], left: dict[str, list[Copied]], *, dry_run: bool) -> None:
     for action, steps in left.items():
         for step in steps:
-            click.echo(f"  {action:<12}{printable(f'{step.record}: {step.reason}')}")
+            labelled(action, said_of(step.record, step.reason))
     for action, words in WORDS.items():
         if count[action]:
             label = "would be" if dry_run and action != "same" else action

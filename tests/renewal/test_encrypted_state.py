@@ -253,6 +253,34 @@ def test_rotating_without_a_key_says_how_to_get_one(run: Run, site: RenewalSite)
     assert "`keys new` prints one" in said["error"]["hint"]
 
 
+def test_what_rotating_came_to_is_said_to_people(
+    site: RenewalSite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def rotate(*words: str, keys: str) -> list[str]:
+        monkeypatch.setenv("ACME_ENCRYPTION_KEYS", keys)
+        main(["keys", "rotate", "--store", str(site.usual["store"]), *words])
+        return capsys.readouterr().out.splitlines()
+
+    monkeypatch.setenv("COLUMNS", "80")
+    site.store.check(writable=True)
+    assert rotate(keys=OLD) == ["  nothing     the store holds no private record"]
+    site.issue("a.example")
+    with lease(site.store, "a.example"):
+        held = rotate("--wait", "0.1", keys=OLD)
+    assert held[0].startswith("  held        certificate/a.example: a.example is being worked on by ")
+    assert "  sealed      1 record with the first key; 0 were already" in held
+    assert held[-2].startswith("  next        run the same command again when they are done")
+    assert rotate(keys=OLD) == ["  sealed      1 record with the first key; 1 was already"]
+    assert rotate(keys=f"{NEW} {OLD}") == [
+        "  sealed      2 records with the first key; 0 were already",
+        "  next        other keys can be taken out of ENCRYPTION_KEYS, once every host",
+        "              has this one first",
+    ]
+    unreadable = rotate(keys=OLD)
+    assert " ".join(unreadable).count("certificate/a.example") == 1
+    assert all(len(line) <= 80 for line in unreadable)
+
+
 def test_a_new_key_is_printed_and_can_be_used(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", "new"]) == 0
     made = capsys.readouterr().out.strip()

@@ -218,6 +218,16 @@ def test_by_the_command_a_certificate_moves_with_all_that_belongs_to_it(tmp_path
     }
 
 
+def test_by_the_command_what_cannot_be_read_is_named_once(tmp_path):
+    store_certificate(tmp_path / "store", "a.example")
+    sealed = SealedStore(DirectoryStore(tmp_path / "store"), [ONE])
+    sealed.put("certificate/a.example", sealed.get("certificate/a.example").value)
+    ended = command(tmp_path, "store", "copy", "file:store", "file:new", env={"COLUMNS": "80"})
+    assert (ended.code, ended.out.count("certificate/a.example")) == (1, 1), ended.text
+    assert "refused     the record certificate/a.example is sealed, and no key is set" in ended.out
+    assert all(len(line) <= 80 for line in ended.out.splitlines())
+
+
 def test_by_the_command_what_differs_is_named_and_is_exit_code_1(tmp_path):
     store_certificate(tmp_path / "store", "a.example")
     other = store_certificate(tmp_path / "new", "a.example")
