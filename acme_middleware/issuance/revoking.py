@@ -203,8 +203,8 @@ def _mark(options: Options, store: Store, made: CertificateRecord, reason: str) 
     """Let a certificate be due, and let its key not be used again where it is known to others."""
     with lease(store, made.name, wait=options.wait) as held:
         now = CertificateRecord.read(store, certificate_key(made.name))
-        if now is None or now.cert_pem != made.cert_pem:
-            return False  # somebody has just renewed it
+        if now is None or (now.key_pem != made.key_pem if reason == KEY_COMPROMISE else now.cert_pem != made.cert_pem):
+            return False  # somebody has just renewed it, and not for the compromised key
         held.check()
         if now.revoked != KEY_COMPROMISE:
             now = replace(now, revoked=reason)
