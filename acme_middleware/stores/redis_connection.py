@@ -259,6 +259,12 @@ def _split(url: str) -> tuple[SplitResult, dict[str, str]]:
         query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
     except ValueError:
         raise _wrong("it cannot be read", f"write {_EXAMPLE}; {_ENCODED}") from None
+    # With a / ? or # before it a password's own @ comes here, and with it a piece of the password, which would be told.
+    behind = parts.query + parts.fragment
+    if parts.scheme in _SOCKET and parts.netloc.rpartition("@")[2]:
+        behind += parts.path
+    if "@" in behind:
+        raise _wrong("it has an @ behind the host", _ENCODED)
     if parts.scheme in _SOCKET:
         if not parts.path.startswith("/"):
             raise _wrong("it names no socket", "write redis+socket:///run/redis/redis.sock")
@@ -278,8 +284,9 @@ def _port(parts: SplitResult) -> int:
 
 
 def _database(parts: SplitResult, query: dict[str, str]) -> int:
-    number = query.pop("db", "") or ("" if parts.scheme in _SOCKET else parts.path.strip("/")) or "0"
-    if not re.fullmatch("[0-9]{1,5}", number):
+    path = "" if parts.scheme in _SOCKET else parts.path.strip("/")
+    number = query.pop("db", "") or path or "0"
+    if not re.fullmatch("[0-9]{1,5}", number) or "@" in path:
         raise _wrong("its database is no number", f"write {_EXAMPLE}, with its number at the end; {_ENCODED}")
     return int(number)
 

@@ -8,6 +8,7 @@ in the other's place is seen, and a child of a fork must not even close what its
 from __future__ import annotations
 
 import os
+import re
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,11 +155,14 @@ def _parsed(text: str) -> tuple[URL, str]:
         raise StoreMisconfigured(f"{shown} names a driver that is not used here", hint=f"write {name}:")
     try:
         url = make_url(f"{name}:{rest}")
+        if word != "sqlite" and _has_more_password(url, rest):
+            raise ValueError
     except (SQLAlchemyError, ValueError):
         # Not its text, which may be the URL's, nor where that comes from: there is a password in it.
         raise StoreMisconfigured(
             f"what follows {shown} is no URL of a database",
-            hint=f"write {name}://USER:PASSWORD@HOST:PORT/DATABASE, with characters such as @ : / % percent-encoded",
+            hint=f"write {name}://USER:PASSWORD@HOST:PORT/DATABASE, with what has a meaning there percent-encoded: "
+            "in a password @ is %40, : is %3A, / is %2F, ? is %3F, % is %25",
         ) from None
     if not url.database or url.database == ":memory:" or "mode=memory" in url.database:
         example = (
@@ -168,3 +172,13 @@ def _parsed(text: str) -> tuple[URL, str]:
             f"the URL {shown} names no {'file' if word == 'sqlite' else 'database'}", hint=f"write {example}"
         )
     return url, module
+
+
+# As SQLAlchemy takes them off: the first @ behind the colon ends the password.
+USER = re.compile(r"(?://)?(?:[^:/]*(?::[^@]*)?@)?")
+
+
+def _has_more_password(url: URL, rest: str) -> bool:
+    """Whether a password has an @ that is not encoded: what follows that would be a host's or a database's name, and told."""
+    behind = USER.sub("", rest, count=1)
+    return "@" in (behind if url.password else behind.partition("?")[0])

@@ -71,6 +71,11 @@ def fails(call: Callable[[], object], kind: type[AcmeMiddlewareError], said: str
         pytest.param(f"redis://:{SECRET}@host?timeout=5", "has timeout", "prefix and db", id="an unknown setting"),
         pytest.param(f"redis://:{SECRET}@host?ssl_ca_certs=/x", "ssl_ca_certs", "with TLS", id="TLS settings without TLS"),
         pytest.param(f"redis+socket://user:{SECRET}@", "names no socket", "redis.sock", id="no socket"),
+        pytest.param(f"redis://user:a@b?{SECRET}@host/0", "an @", "%40", id="@ and ? in the password"),
+        pytest.param(f"redis://user:12?{SECRET}@host/0", "an @", "%40", id="digits and ? in the password"),
+        pytest.param(f"redis://user:a@{SECRET}#b@host/0", "an @", "%23", id="@ and # in the password"),
+        pytest.param(f"redis://user:a@{SECRET}/b@host?db=1", "database", "%2F", id="@ and / in the password, and a database"),
+        pytest.param(f"redis+socket://:a/{SECRET}@/run/redis.sock", "an @", "%2F", id="a slash in a socket's password"),
     ],
 )
 def test_a_wrong_url_is_refused_when_it_is_opened(opener: Callable[[str], object], url: str, said: str, hint: str) -> None:
@@ -82,6 +87,12 @@ def test_no_password_is_in_a_repr() -> None:
     for opened in (open_store(url), open_challenges(url)):
         assert "[2001:db8::1]:6379" in repr(opened)
         assert SECRET not in repr(opened) + repr(vars(opened))
+
+
+def test_an_at_sign_in_a_password_or_in_the_path_of_a_socket_is_read_as_one() -> None:
+    assert "Redis at host:6379" in repr(open_store(f"redis://user:a@{SECRET}@host/0"))
+    for user in ("", ":a@b@"):
+        assert "Redis at /run/people@work/redis.sock" in repr(open_store(f"redis+socket://{user}/run/people@work/redis.sock"))
 
 
 def both(url: str) -> list[Callable[[], object]]:

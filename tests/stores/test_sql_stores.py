@@ -512,6 +512,14 @@ def test_idle_connections_are_few(shared: Any) -> None:
         pytest.param(
             "mysql://acme:s3cret@host:port/acme", "is no URL of a database", "percent-encoded", id="a port of letters"
         ),
+        pytest.param("postgresql://acme:a@s3cret@host/acme", "is no URL of a database", "%40", id="@ in the password"),
+        pytest.param("mysql://acme:a@s3cret@host:1/acme", "is no URL of a database", "%40", id="@ in the password, MySQL"),
+        pytest.param("postgresql://acme:a@b/s3cret@host/acme", "is no URL of a database", "%2F", id="@ and / in the password"),
+        pytest.param("mysql://acme:a@s3cret/b?c@host/acme", "is no URL of a database", "%3F", id="@, / and ? in the password"),
+        pytest.param(
+            "mysql://acme:a@b/c?s3cret=d@host/acme", "is no URL of a database", "%3F", id="@ and a query's signs in it"
+        ),
+        pytest.param("postgresql://ac/me:s3cret@host/acme", "is no URL of a database", "%2F", id="a slash in the user"),
         pytest.param("mariadb:s3cret", "is no URL of a database", "mariadb+pymysql://", id="no URL at all"),
         pytest.param(
             "postgresql+psycopg2://acme:s3cret@host/acme",
@@ -528,6 +536,19 @@ def test_a_wrong_url_is_refused_when_opened(url: str, said: str, fix: str) -> No
         assert said in str(caught.value)
         assert fix in caught.value.hint
         assert "s3cret" not in "".join(traceback.format_exception(caught.value)) + caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        pytest.param("postgresql://acme:a%40s3cret@host/acme", "'acme' at host", id="an encoded @ in the password"),
+        pytest.param("mysql://acme@work:s3:cr?et/x@host:1/acme", "'acme' at host:1", id="@ in the user, signs in the password"),
+        pytest.param("postgresql:///acme?host=/run/people@work", "'acme' at localhost", id="@ in the query, no password"),
+        pytest.param("sqlite:////srv/people@work/acme.db", "'/srv/people@work/acme.db'", id="@ in the path of a file"),
+    ],
+)
+def test_an_at_sign_that_is_no_passwords_is_left_alone(url: str, place: str) -> None:
+    assert repr(open_store(url)).endswith(f"database {place}>")
 
 
 @pytest.mark.parametrize(
