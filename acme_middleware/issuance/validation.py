@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from acme_middleware import events
 from acme_middleware.challenge import is_token
-from acme_middleware.errors import CARefused, ConfigurationError, StoreUnavailable, ValidationFailed
+from acme_middleware.errors import CARefused, ConfigurationError, StoreMisconfigured, StoreUnavailable, ValidationFailed
 from acme_middleware.issuance import failure
 from acme_middleware.issuance.self_check import Finding, check
 from acme_middleware.options import Options
@@ -31,6 +31,7 @@ from acme_middleware.stores.base import TOKEN_TTL, ChallengeSource, ChallengeSto
 
 TYPE = "http-01"
 PARALLEL_CHECKS = 16
+TOKENS_NAMED = 5
 
 
 class _Pending(NamedTuple):
@@ -43,6 +44,15 @@ class _Pending(NamedTuple):
     @property
     def name(self) -> str:
         return self.authorization.identifier.value
+
+
+class _NoLog:
+    """A source that has logged nothing, in place of one whose log cannot be read."""
+
+    blocking = False
+
+    def key_authorization(self, token: str) -> str | None:
+        return None
 
 
 def validate(
@@ -65,7 +75,8 @@ def validate(
         still_ours: Raises LeaseLost if another process has taken over; called before the CA is told anything.
 
     Returns:
-        The order, ready to be finalized. The tokens are gone from the store, whatever happened.
+        The order, ready to be finalized. The tokens are gone from the store, whatever happened; where it does not let go of
+        them, a warning names those that are left.
 
     Raises:
         ValidationFailed: the CA, or our own check before it, says no.
@@ -81,7 +92,7 @@ def validate(
         pending = [_choose(network, entry) for entry in authorizations if entry.status == "pending"]
         refused = [entry for entry in authorizations if entry.status not in ("pending", "valid")]
         if refused:
-            raise failure.by_ca([(entry, "") for entry in refused], order, challenges)
+            raise _by_ca([(entry, "") for entry in refused], order, challenges)
         for entry in pending:
             _present(challenges, entry)
             emit(events.Presented(name=lineage, identifier=entry.name))
@@ -98,7 +109,7 @@ def validate(
         return order
     finally:
         # All of the order's tokens, those of names that are valid by now too: a run that was killed may have left them.
-        _remove_tokens(authorizations, challenges)
+        _try_to_remove(authorizations, challenges, lineage, emit)
 
 
 def forget_tokens(network: Network, order: Order, challenges: ChallengeSource) -> None:
@@ -113,10 +124,35 @@ def forget_tokens(network: Network, order: Order, challenges: ChallengeSource) -
 
 def _remove_tokens(authorizations: Sequence[Authorization], challenges: ChallengeSource) -> None:
     if isinstance(challenges, ChallengeStore):
-        for authorization in authorizations:
-            challenge = authorization.challenge(TYPE)
-            if challenge is not None and is_token(challenge.token):
-                challenges.remove(challenge.token)
+        for token in _tokens(authorizations):
+            challenges.remove(token)
+
+
+def _tokens(authorizations: Sequence[Authorization]) -> list[str]:
+    offered = [authorization.challenge(TYPE) for authorization in authorizations]
+    return [challenge.token for challenge in offered if challenge is not None and is_token(challenge.token)]
+
+
+def _try_to_remove(
+    authorizations: Sequence[Authorization], challenges: ChallengeSource, lineage: str, emit: events.Listener
+) -> None:
+    """
+    Remove the tokens of an order, or tell which may be left.
+
+    What came of the order matters more: a CA for which the workers cannot read a token from a store that is down says no, and
+    the pauses after that failure must come.
+    """
+    try:
+        _remove_tokens(authorizations, challenges)
+    except (StoreUnavailable, StoreMisconfigured) as error:
+        tokens = _tokens(authorizations)
+        named = ", ".join(tokens[:TOKENS_NAMED]) + (f" and {more} more" if (more := len(tokens) - TOKENS_NAMED) > 0 else "")
+        # A web server that serves the files of a web root by itself knows nothing of their time.
+        message = (
+            f"the challenge store may still hold {named}: {error}; it answers for {TOKEN_TTL / 60:.0f} minutes at most, and "
+            "drops what is older when another token is presented"
+        )
+        emit(events.Warned(name=lineage, message=message))
 
 
 def _choose(network: Network, authorization: Authorization) -> _Pending:
@@ -181,7 +217,15 @@ def _failed(network: Network, order: Order, pending: Sequence[_Pending], challen
     """Ask which names failed, and tell all that is known about them."""
     now = [(fetch_authorization(network, entry.authorization.url), entry.challenge.token) for entry in pending]
     failed = [(entry, token) for entry, token in now if entry.status not in ("valid", "pending") or entry.problem]
-    return failure.by_ca(failed, order, challenges)
+    return _by_ca(failed, order, challenges)
+
+
+def _by_ca(failed: Sequence[tuple[Authorization, str]], order: Order, challenges: ChallengeSource) -> ValidationFailed:
+    try:
+        return failure.by_ca(failed, order, challenges)
+    except StoreUnavailable:
+        # The store is down, which may be why the CA says no: what it has logged is not told.
+        return failure.by_ca(failed, order, _NoLog())
 
 
 def _count(challenges: ChallengeSource, entry: _Pending) -> int | None:

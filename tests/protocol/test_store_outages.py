@@ -1,0 +1,83 @@
+"""A store that goes down in the middle of an order: what the CA did meanwhile is neither hidden nor lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from renewal_site import RenewalSite, renewal_site
+
+from acme_middleware import events
+from acme_middleware.errors import NotYet, StoreUnavailable, ValidationFailed
+from acme_middleware.issuance import ledger
+from acme_middleware.issuance.issuer import Issuer
+from acme_middleware.stores.base import Fetch
+from acme_middleware.stores.memory import MemoryChallengeStore
+from acme_middleware.wsgi import AcmeMiddleware
+
+NAME = "shop.example"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[RenewalSite]:
+    with renewal_site(tmp_path, tmp_path / "ca", authz_reuse=False) as site:
+        yield site
+
+
+def no_page(environ: Any, start_response: Any) -> list[bytes]:
+    start_response("404 Not Found", [])
+    return []
+
+
+class FailingChallenges(MemoryChallengeStore):
+    """Nothing of it works while it is down; ``held`` are the tokens in it."""
+
+    is_down = False
+
+    def _up(self) -> None:
+        if self.is_down:
+            raise StoreUnavailable("the challenge store is down")
+
+    def key_authorization(self, token: str) -> str | None:
+        self._up()
+        return super().key_authorization(token)
+
+    def fetches(self, token: str) -> list[Fetch]:
+        self._up()
+        return super().fetches(token)
+
+    def present(self, token: str, key_authorization: str, *, ttl: float) -> None:
+        self._up()
+        super().present(token, key_authorization, ttl=ttl)
+
+    def remove(self, token: str) -> None:
+        self._up()
+        super().remove(token)
+
+    @property
+    def held(self) -> list[str]:
+        return list(self._presented)
+
+
+def test_challenge_store_that_is_down_hides_no_failed_validation(site: RenewalSite) -> None:
+    challenges = FailingChallenges()
+    workers = AcmeMiddleware(no_page, store=challenges)
+
+    def goes_down(environ: Any, start_response: Any) -> Iterable[bytes]:
+        challenges.is_down = True
+        return workers(environ, start_response)
+
+    site.ca.resolve["*"] = goes_down
+    with pytest.raises(ValidationFailed, match="could not validate"):
+        site.issue(NAME, challenge_store=challenges)
+    assert ledger.read_all(site.store)[NAME].kind == "validation"
+    challenges.is_down = False
+    with pytest.raises(NotYet):
+        Issuer(site.options(challenge_store=challenges)).issue([NAME], by_hand=False)
+    assert site.orders() == 1
+    [token] = challenges.held
+    [warned] = site.said(events.Warned)
+    assert token in warned.message
+    assert "the challenge store is down" in warned.message
