@@ -21,13 +21,14 @@ def _no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param("short", ["short"], id="short"),
         pytest.param("two  spaces", ["two  spaces"], id="spaces of a line that fits"),
         pytest.param("", [""], id="nothing"),
-        pytest.param(f"in {PATH} it is", ["in", PATH, "it is"], id="a path wider than the line"),
+        pytest.param(f"in {PATH} it is", [f"in {PATH}", "it is"], id="a path wider than the line"),
         pytest.param(
             f"{'x' * 50}, run `acme-middleware print-config systemd`: then",
             [f"{'x' * 50}, run", "`acme-middleware print-config systemd`: then"],
             id="a command",
         ),
         pytest.param(["/a folder/ ", "x" * 60, "y"], ["/a folder/", f"{'x' * 60} y"], id="words of which one has a space"),
+        pytest.param([f"name: {LONG}"], [f"name: {LONG}"], id="one word, whatever is in it"),
         pytest.param("a\x1b[2Jb\nc", ["a [2Jb c"], id="what moves the cursor"),
     ],
 )

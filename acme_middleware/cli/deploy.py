@@ -66,7 +66,7 @@ def deploy(
     def listener(event: events.Event) -> None:
         around.listener(event)
         if isinstance(event, events.Deployed) and not as_json:
-            labelled("deployed", f"{event.name}: {event.spec}")
+            labelled("deployed", [f"{event.name}: {event.spec}"])
 
     follower = Follower(flags.load(given, config), listener=listener)
     if not as_json:

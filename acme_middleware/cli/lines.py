@@ -43,7 +43,9 @@ def wrapped(text: str | Sequence[str], *, beside: int, further: int = 0) -> list
         return [whole]
     lines: list[str] = []
     for word in WORD.findall(whole) if isinstance(text, str) else map(printable, text):
-        if lines and len(lines[-1]) + 1 + len(word.rstrip()) <= room - (further if len(lines) > 1 else 0):
+        length, space = len(word.rstrip()), room - (further if len(lines) > 1 else 0)
+        # What is wider than any line is no better off in one of its own.
+        if lines and (len(lines[-1]) + 1 + length <= space or length > space >= len(lines[-1])):
             lines[-1] += f" {word}"
         else:
             lines.append(word)

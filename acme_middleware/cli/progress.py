@@ -56,7 +56,7 @@ class Progress:
                 self.line("answering", f"{identifier} {tick()}{seen}")
                 self._wait("the CA makes the certificate")
             case events.Deployed(spec=spec):
-                self.line("deployed", spec)
+                self.line("deployed", [spec])
             case events.Warned(message=message):
                 self.line("warning", message)
 

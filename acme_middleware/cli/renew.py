@@ -197,7 +197,7 @@ class _Display:
             case events.Waiting(holder=holder):
                 self._line("waiting", f"{event.name}: {holder} works on it")
             case events.Deployed(spec=spec):
-                self._line("deployed", f"{event.name}: {spec}")
+                self._line("deployed", [f"{event.name}: {spec}"])
             case events.Warned(message=message):
                 self._line("warning", f"{event.name}: {message}")
             case events.SelfCheckUnsure(identifier=identifier, reason=reason):
@@ -209,6 +209,6 @@ class _Display:
         if self._spinner is not None:
             self._spinner.update(f"{self._done:,} of {self._due:,}  {printable(name)}")
 
-    def _line(self, label: str, text: str) -> None:
+    def _line(self, label: str, text: str | Sequence[str]) -> None:
         if not self.quiet:
             labelled(label, text)
