@@ -57,8 +57,8 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
 
     \b
     Exit codes: 0 all is well; 3 a certificate has expired or is overdue, is
-    damaged, or was never there and fails, or a deployer of this host failed;
-    2 and 75 as for issue.
+    damaged, or is declared, was never there and fails, or a deployer of this
+    host failed; 2 and 75 as for issue.
     """
     options = flags.load(given, config)
     store, now = lineages.open_state(options), clock.now()
@@ -84,7 +84,7 @@ def status(config: Path | None, as_json: bool, **given: Any) -> int:
     for warning in () if as_json else warned:
         click.echo(f"  warning: {printable(warning)}")
     undeployed = any(delivery.error for here in seen.values() for delivery in here.deliveries)
-    return EXIT_ATTENTION if undeployed or any(one.needs_somebody for one in found) else 0
+    return EXIT_ATTENTION if undeployed or any(one.needs_somebody and not one.given_up for one in found) else 0
 
 
 class _Here(NamedTuple):

@@ -226,7 +226,8 @@ class TestStatus:
             with pytest.raises(CARefused):
                 site.issue(*names)
         code, document = typed.status()
-        assert (code, [one["name"] for one in document["certificates"]]) == (3, ["a.example", "b.example", "c.example"])
+        assert [one["name"] for one in document["certificates"]] == ["a.example", "b.example", "c.example"]
+        assert code == 0, "nobody declares it, so it is no alarm that a mistyped name was refused once"
         [ours, issued, _] = document["certificates"]
         assert (ours["state"], ours["names"], ours["declared"]) == ("failing", ["a.example", "www.a.example"], False)
         assert ours["last_error"]["error"] == "the CA refused: some identifiers are refused (compound)"
