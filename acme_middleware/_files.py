@@ -35,24 +35,35 @@ def exclusive(path: Path, *, patience: float = PATIENCE) -> Iterator[None]:
     Raises:
         TimeoutError: another process has held it for ``patience`` seconds: it hangs, or is stopped.
     """
-    import fcntl  # not on Windows, where this module's importers must be importable
-
-    deadline = time.monotonic() + patience
     lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with about(path):
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        raise TimeoutError(errno.ETIMEDOUT, "another process holds the lock and does not move") from None
-                    # Polled, since a blocking flock has no time limit. At random, or one of two would always be late.
-                    time.sleep(random.uniform(0.0005, 0.005))  # noqa: S311
+            lock_in_time(lock, patience)
         yield
     finally:
         os.close(lock)
+
+
+def lock_in_time(descriptor: int, patience: float = PATIENCE) -> None:
+    """
+    Lock what is open as ``descriptor``, a file or a folder, until that is closed.
+
+    Raises:
+        TimeoutError: another process has held it for ``patience`` seconds: it hangs, or is stopped.
+        OSError: the file system cannot lock it.
+    """
+    import fcntl  # not on Windows, where this module's importers must be importable
+
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise TimeoutError(errno.ETIMEDOUT, "another process holds the lock and does not move") from None
+            # Polled, since a blocking flock has no time limit. At random, or one of two would always be late.
+            time.sleep(random.uniform(0.0005, 0.005))  # noqa: S311
 
 
 def read(path: str | Path) -> bytes:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from acme_middleware.errors import StoreMisconfigured
+from acme_middleware import _files
+from acme_middleware.errors import StoreMisconfigured, StoreUnavailable
 from acme_middleware.stores import challenges
 from acme_middleware.stores.challenges import WebrootChallengeStore
 
@@ -311,7 +312,7 @@ class TestModes:
 def as_nobody(script):
     # The modules first: another user may have no right to read where they are.
     script = (
-        "import fcntl, os, pathlib\nimport acme_middleware.errors, acme_middleware.stores.challenges\n"
+        "import fcntl, os, pathlib\nimport acme_middleware._files, acme_middleware.errors, acme_middleware.stores.challenges\n"
         f"os.setgid({NOBODY}); os.setuid({NOBODY})\n" + textwrap.dedent(script)
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, timeout=30, capture_output=True, text=True)
@@ -408,6 +409,32 @@ except StoreUnavailable as error:
         os.close(descriptor)
         assert presented.wait(5)
         writer.join()
+
+    @pytest.mark.parametrize("command", ["present", "remove"])
+    def test_a_stopped_writer_is_reported_in_time_and_not_waited_for(self, store, folder, monkeypatch, command):
+        script = f"""
+import os, signal
+from acme_middleware.stores.challenges import WebrootChallengeStore
+store = WebrootChallengeStore({str(folder.parent.parent)!r})
+with store._locked():
+    print("locked", flush=True)
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+        use = {"present": lambda: store.present(TOKEN, ANSWER, ttl=60), "remove": lambda: store.remove(TOKEN)}[command]
+        monkeypatch.setattr(_files.lock_in_time, "__defaults__", (0.3,))
+        holder = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+        try:
+            assert holder.stdout.readline() == b"locked\n"
+            start = time.monotonic()
+            with pytest.raises(StoreUnavailable, match="another process holds the lock") as caught:
+                use()
+            assert 0.3 <= time.monotonic() - start < 5
+            assert str(folder) in str(caught.value)
+            assert "let it go on, or end it" in caught.value.hint
+        finally:
+            holder.kill()
+            holder.communicate()
+        use()
 
     def test_a_relative_root_outlives_a_change_of_directory(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

@@ -171,17 +171,25 @@ class WebrootChallengeStore:
         Keep writers apart: one that sweeps must not remove what another has just presented anew.
 
         Yields whether it does.
+
+        Raises:
+            StoreUnavailable: another command has held the lock for too long: it hangs, or is stopped.
         """
-        import fcntl  # absent on Windows, where the serving side must still import
+        from acme_middleware import _files  # for a writer only, as the errors are
+        from acme_middleware.errors import StoreUnavailable
 
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # The folder itself: a lock file would be one more thing in a web root. NFS cannot lock one: then two commands
             # at once could lose a token that was presented again in the very moment of its expiry.
-            alone = False
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                alone = True
+            alone = True
+            try:
+                _files.lock_in_time(descriptor)
+            except TimeoutError as error:
+                hint = "a command that writes there hangs, or was stopped (Ctrl-Z): let it go on, or end it"
+                raise StoreUnavailable(f"cannot lock {self._folder}: {error.strerror}", hint=hint) from error
+            except OSError:
+                alone = False
             yield alone
         finally:
             os.close(descriptor)
