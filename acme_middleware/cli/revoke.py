@@ -9,6 +9,7 @@ import click
 
 from acme_middleware.cli import flags
 from acme_middleware.cli.delete import document, show
+from acme_middleware.cli.lines import labelled
 from acme_middleware.cli.report import print_json, reported
 from acme_middleware.errors import ConfigurationError
 
@@ -72,6 +73,8 @@ def revoke(
     click.echo(f"              {said}")
     for entry in gone:
         show(entry, revoked=True)
+    if done.unread:
+        labelled("unread", f"{', '.join(done.unread)}: run this again when it can be read, since its key may be the same")
     if done.due and not delete:
         command = flags.surroundings().command
         click.echo(f"  next        {', '.join(done.due)} is due: `{command} renew` replaces it,")

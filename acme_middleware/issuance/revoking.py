@@ -7,10 +7,9 @@ The CA is told first and the records are marked then: killed in between, the sam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from cryptography import x509
 
@@ -27,6 +26,7 @@ from acme_middleware.issuance.records import (
     CertificateRecord,
     OrderRecord,
     RenewalRecord,
+    Stored,
     account_key,
     certificate_key,
     order_key,
@@ -37,7 +37,9 @@ from acme_middleware.lease import lease
 from acme_middleware.options import Options
 from acme_middleware.protocol.revocation import REASONS
 from acme_middleware.protocol.revocation import revoke as tell
-from acme_middleware.stores.base import Store
+from acme_middleware.stores.sealed import SealedStore
+
+Kept = TypeVar("Kept", bound=Stored)
 
 
 class Revocation(NamedTuple):
@@ -51,6 +53,8 @@ class Revocation(NamedTuple):
         by: Who signed: "account" or "key", the certificate's own.
         already: It had been revoked before.
         due: The certificates of the store that are due now because of it.
+        unread: The records that were looked into for the certificate, or for its key, and that cannot be read: damaged, or
+            sealed with a key that is not set. What is in there is as it was: revoke again when they can be read.
     """
 
     names: tuple[str, ...]
@@ -60,6 +64,7 @@ class Revocation(NamedTuple):
     already: bool
     reason: str
     due: tuple[str, ...]
+    unread: tuple[str, ...] = ()
 
 
 class _Signer(NamedTuple):
@@ -111,19 +116,20 @@ def revoke_file(options: Options, cert_pem: bytes, *, reason: str, key_pem: byte
     store = lineages.open_state(options)
     leaf = read_certificate(cert_pem, "--cert")
     own = None if key_pem is None else _own_key(key_pem, leaf)
-    stored = next((made for made in _stored(store) if _leaf(made) == leaf), None)
+    known, _ = _readable(store, CertificateRecord, certificate_key(""))
+    stored = next((made for made in known.values() if _leaf(made) == leaf), None)
     if stored is not None:
         return revoke_stored(options, stored.name, reason=reason, key_pem=own)
     authority = authorities.find_all(options.ca)[0]
     where = account_key(authority.id, account_of(suited(options, [authority], authority)))
-    account = AccountRecord.read(store, where)
+    account = AccountRecord.read(store, where) if own is None else None
     if own is None and (account is None or not account.url):
         raise ConfigurationError(
             f"the store has no account at {authority.title}, and no key was given",
             hint="name the certificate's own key with --key, or the CA that issued it with --ca",
             option="ca",
         )
-    return _revoke(options, store, authority, leaf, [_Signer(where, None if own else account, own)], reason)
+    return _revoke(options, store, authority, leaf, [_Signer(where, account, own)], reason)
 
 
 def read_certificate(pem: bytes, what: str) -> x509.Certificate:
@@ -145,7 +151,7 @@ def read_file(path: Path) -> bytes:
 
 def _revoke(
     options: Options,
-    store: Store,
+    store: SealedStore,
     authority: Authority,
     leaf: x509.Certificate,
     signers: Sequence[_Signer],
@@ -168,22 +174,26 @@ def _revoke(
     finally:
         conversation.close()
     says = facts(leaf)
-    if reason == KEY_COMPROMISE:
-        concerned = [entry for entry in _stored(store) if _has_key_of(entry, leaf)]
-    else:
-        concerned = [] if made is None else [made]
-    due = tuple(entry.name for entry in concerned if _mark(options, store, entry, reason))
+    concerned = [] if made is None else [made]
+    unread: list[str] = []
+    if made is None or reason == KEY_COMPROMISE:
+        found, unread = _readable(store, CertificateRecord, certificate_key(""))
+        concerned = [entry for entry in found.values() if reason == KEY_COMPROMISE and _has_key_of(entry, leaf)]
+    due = tuple(entry.name for entry in concerned if _mark(options, store, entry, reason, unread))
     by = "key" if signer.account is None else "account"
-    return Revocation(says.names, says.serial, authority.title, by, not now, reason, due)
+    return Revocation(says.names, says.serial, authority.title, by, not now, reason, due, tuple(unread))
 
 
-def _stored(store: Store) -> list[CertificateRecord]:
-    """All certificates of the store that can be read."""
-    found = []
-    for where, record in store.scan(certificate_key("")):
-        with suppress(StoreMisconfigured):
-            found.append(CertificateRecord.decode(where, record.value, record.version))
-    return found
+def _readable(store: SealedStore, kind: type[Kept], prefix: str) -> tuple[dict[str, Kept], list[str]]:
+    """Records by their keys, and the keys of those that cannot be read: one of them is no reason to act on none."""
+    found, unread = {}, []
+    for where, record in store.inner.scan(prefix):
+        try:
+            plain = store.opened(where, record)
+            found[where] = kind.decode(where, plain.value, plain.version)
+        except StoreMisconfigured:
+            unread.append(where)
+    return found, unread
 
 
 def _leaf(made: CertificateRecord) -> x509.Certificate | None:
@@ -199,8 +209,13 @@ def _has_key_of(made: CertificateRecord, leaf: x509.Certificate) -> bool:
     return other is not None and other.public_key() == leaf.public_key()
 
 
-def _mark(options: Options, store: Store, made: CertificateRecord, reason: str) -> bool:
-    """Let a certificate be due, and let its key not be used again where it is known to others."""
+def _mark(options: Options, store: SealedStore, made: CertificateRecord, reason: str, unread: list[str]) -> bool:
+    """
+    Let a certificate be due, and let its key not be used again where it is known to others.
+
+    Args:
+        unread: Gets the key of the order under way where that cannot be read: nobody goes on with it then.
+    """
     with lease(store, made.name, wait=options.wait) as held:
         now = CertificateRecord.read(store, certificate_key(made.name))
         if now is None or (now.key_pem != made.key_pem if reason == KEY_COMPROMISE else now.cert_pem != made.cert_pem):
@@ -211,7 +226,11 @@ def _mark(options: Options, store: Store, made: CertificateRecord, reason: str) 
             now = replace(now, version=now.write(store, certificate_key(now.name), expect=now.version))
         if now.revoked == KEY_COMPROMISE:
             # An order under way may be about to bring a certificate for the same key.
-            order = OrderRecord.read(store, order_key(now.name))
+            try:
+                order = OrderRecord.read(store, order_key(now.name))
+            except StoreMisconfigured:
+                order = None
+                unread.append(order_key(now.name))
             if order is not None and order.key_pem == now.key_pem:
                 store.delete(order_key(now.name))
         try:
@@ -239,14 +258,10 @@ def _own_key(pem: bytes, leaf: x509.Certificate) -> bytes:
     return pem
 
 
-def _account(store: Store, made: CertificateRecord) -> tuple[str, AccountRecord | None]:
-    """The account that ordered a certificate, where the store still has it."""
-    for where, record in store.scan(account_key(made.ca, "")):
-        with suppress(StoreMisconfigured):
-            account = AccountRecord.decode(where, record.value, record.version)
-            if account.url and account.url == made.account_url:
-                return where, account
-    return "", None
+def _account(store: SealedStore, made: CertificateRecord) -> tuple[str, AccountRecord | None]:
+    """The account that ordered a certificate, where the store still has it and it can be read."""
+    found, _ = _readable(store, AccountRecord, account_key(made.ca, ""))
+    return next(((where, account) for where, account in found.items() if account.url == made.account_url != ""), ("", None))
 
 
 def _authority(options: Options, made: CertificateRecord, account: AccountRecord | None) -> Authority:

@@ -8,11 +8,21 @@ from pathlib import Path
 import pytest
 from renewal_site import RenewalSite, renewal_site
 
+from acme_middleware import encryption_keys
+from acme_middleware.cli import main
 from acme_middleware.issuance.issuer import Action
-from acme_middleware.issuance.records import CertificateRecord, certificate_key
-from acme_middleware.issuance.revoking import revoke_stored
+from acme_middleware.issuance.records import (
+    CertificateRecord,
+    RenewalRecord,
+    account_key,
+    certificate_key,
+    order_key,
+    renewal_key,
+)
+from acme_middleware.issuance.revoking import revoke_file, revoke_stored
 from acme_middleware.stores.base import Expect, Record
 from acme_middleware.stores.memory import MemoryStore
+from acme_middleware.stores.sealed import SealedStore
 
 NAME = "shop.example"
 
@@ -87,3 +97,57 @@ def test_certificate_that_was_renewed_just_now_stays_in_use(
     assert revoke_stored(site.options(), NAME, reason=reason).due == ()
     assert stored(store).revoked == ""
     assert site.issue(NAME).action is Action.NOT_DUE
+
+
+def unreadable(store: Watched, key: str) -> None:
+    """Save a record that is sealed with a key which is set nowhere."""
+    SealedStore(store, encryption_keys.read(encryption_keys.new()) or ()).put(key, b"{}")
+
+
+@pytest.mark.parametrize("broken", [certificate_key("other.example"), order_key(NAME)])
+def test_record_that_no_key_opens_is_named_and_stops_nothing(site: RenewalSite, store: Watched, broken: str) -> None:
+    site.issue(NAME, reuse_key=True)
+    first = stored(store)
+    unreadable(store, broken)
+    done = revoke_stored(site.options(), NAME, reason="keyCompromise")
+    assert (done.due, done.unread) == ((NAME,), (broken,))
+    public = RenewalRecord.read(store, renewal_key(NAME))
+    assert public is not None
+    assert (stored(store).revoked, public.revoked) == ("keyCompromise", "keyCompromise")
+    store.delete(order_key(NAME))
+    assert site.issue(NAME, reuse_key=True).action is Action.RENEWED
+    assert stored(store).key_pem != first.key_pem
+
+
+def test_certificate_of_a_file_is_revoked_and_found_among_records_that_no_key_opens(site: RenewalSite, store: Watched) -> None:
+    site.issue(NAME)
+    unreadable(store, certificate_key("other.example"))
+    done = revoke_file(site.options(), stored(store).cert_pem.encode(), reason="superseded")
+    assert (done.due, done.unread) == ((NAME,), ())
+
+
+def test_own_key_revokes_where_no_account_can_be_read(site: RenewalSite, store: Watched) -> None:
+    site.issue(NAME)
+    made = stored(store)
+    unreadable(store, account_key(made.ca, "an-older-one"))
+    done = revoke_stored(site.options(), NAME, reason="unspecified")
+    assert (done.by, done.already) == ("account", False)
+    unreadable(store, account_key(made.ca, "default"))
+    given = site.options()
+    done = revoke_stored(given, NAME, reason="keyCompromise")
+    assert (done.by, done.already, done.due) == ("key", True, (NAME,))
+    store.delete(certificate_key(NAME))
+    done = revoke_file(given, made.cert_pem.encode(), reason="keyCompromise", key_pem=made.key_pem.encode())
+    assert (done.by, done.already, done.due) == ("key", True, ())
+
+
+def test_person_is_told_which_records_could_not_be_read(
+    site: RenewalSite, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.given = {}
+    site.issue(NAME)
+    site.store.put(certificate_key("other.example"), b"damaged")
+    for option, value in site.usual.items():
+        monkeypatch.setenv(f"ACME_{option.upper()}", value)
+    assert main(["revoke", NAME, "--reason", "keyCompromise"]) == 0
+    assert "unread      certificate/other.example: " in capsys.readouterr().out

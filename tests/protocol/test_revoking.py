@@ -62,6 +62,7 @@ def test_account_revokes_for_the_reason_that_is_given_and_the_next_run_replaces(
         "already": False,
         "reason": reason,
         "due": [name],
+        "unread": [],
     }
     assert site.ca.revoked_for(leaf) == REASONS[reason]
     record = renewal(site, name)
