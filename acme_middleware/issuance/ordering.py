@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from cryptography import x509
-
 from acme_middleware import clock, events
 from acme_middleware.authorities import Authority
 from acme_middleware.errors import (
+    AcmeMiddlewareError,
     CARefused,
     CAUnreachable,
     CertificateRejected,
@@ -28,6 +27,7 @@ from acme_middleware.issuance.accounts import forget_account, open_account
 from acme_middleware.issuance.attempt import Attempt
 from acme_middleware.issuance.conversation import Conversation
 from acme_middleware.issuance.patience import save_order
+from acme_middleware.issuance.placing import place
 from acme_middleware.issuance.records import (
     KEY_COMPROMISE,
     CertificateRecord,
@@ -39,13 +39,9 @@ from acme_middleware.issuance.records import (
 from acme_middleware.issuance.validation import forget_tokens, validate
 from acme_middleware.options import Options
 from acme_middleware.protocol import order as acme_order
-from acme_middleware.protocol import renewal_info
 from acme_middleware.protocol.identifier import Identifier
 from acme_middleware.protocol.order import Order
 from acme_middleware.stores.base import ChallengeSource, Expect, Store
-
-NOT_ABOUT_REPLACING = {"rateLimited", "accountDoesNotExist", "userActionRequired", "rejectedIdentifier", "compound", "badNonce"}
-"""Refusals of an order that an order for a new certificate would get as well."""
 
 KEPT_OPTIONS = (
     "ca",
@@ -233,12 +229,24 @@ class Ordering:
                 return order, saved
         self.still_ours()
         self.store.get(where)  # a lease outlives a store that is down, and an order that cannot be saved is lost
-        order = self._place(wanted, profile, account_url, previous)
-        # Who was frozen on the way here must not write over the order of its successor: that one could be killed, too, and the
-        # next run would not know what was ordered.
-        self.still_ours()
+        order = place(
+            self.network,
+            self.directory,
+            wanted,
+            profile,
+            previous,
+            account_url=account_url,
+            attempt=self.attempt,
+            warn=self._warn,
+        )
         record = replace(fresh, url=order.url)
-        self._order_version = save_order(record, self.store, where, saved, still_ours=self.still_ours, warn=self._warn)
+        try:
+            # Who was frozen on the way here must not write over the order of its successor: that one could be killed, too, and
+            # the next run would not know what was ordered.
+            self.still_ours()
+            self._order_version = save_order(record, self.store, where, saved, still_ours=self.still_ours, warn=self._warn)
+        finally:
+            self._count_order()
         self.emit(events.OrderReady(name=self.lineage, names=fresh.names, profile=profile, resumed=False))
         return order, record
 
@@ -262,32 +270,14 @@ class Ordering:
                 raise
             return None  # expired, and forgotten by the CA
 
-    def _place(self, wanted: Sequence[Identifier], profile: str, account_url: str, previous: CertificateRecord | None) -> Order:
-        replaces = ""
-        shared = previous is not None and not set(previous.names).isdisjoint(entry.value for entry in wanted)
-        # A CA takes it only from the account that ordered the old one, and for a name that both have (RFC 9773 section 5).
-        if previous is not None and shared and self.directory.renewal_info and previous.account_url == account_url:
-            with suppress(UnexpectedAnswer, ValueError):  # no authority key identifier to name it by, or damaged in the store
-                replaces = renewal_info.certificate_id(x509.load_pem_x509_certificate(previous.cert_pem.encode()))
+    def _count_order(self) -> None:
+        # Once the order is saved, or cannot be, and never before: the CA has counted it either way. A count that is lost, to a
+        # kill in between or a store that is down, costs a refusal by the CA; an order that is lost costs another one.
         try:
-            return self._new_order(wanted, profile, replaces)
-        except CARefused as error:
-            # Of the 5xx only 503 says to come back: CAs answer 500 to a replacement that they did not think of.
-            if not replaces or error.status in (429, 503) or error.problem.type in NOT_ABOUT_REPLACING:
-                raise
-            # A CA may refuse what we say is replaced (already replaced, not its own, unknown). Certificates of other clients
-            # have expired because they insisted.
-            message = f"the CA refused to take this as a replacement ({error.problem.detail}); ordered as a new certificate"
-            self._warn(message)
-            return self._new_order(wanted, profile, "")
-
-    def _new_order(self, wanted: Sequence[Identifier], profile: str, replaces: str) -> Order:
-        if self.attempt is not None:
-            self.attempt.may_order(replaces=bool(replaces))
-        order = acme_order.new_order(self.network, self.directory, wanted, profile=profile, replaces=replaces)
-        if self.attempt is not None:
-            self.attempt.ordered()
-        return order
+            if self.attempt is not None:
+                self.attempt.ordered()
+        except AcmeMiddlewareError as trouble:
+            self._warn(f"the order could not be counted: {trouble}")
 
     def _key(self, previous: CertificateRecord | None) -> str:
         if (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ import pytest
 from renewal_site import RenewalSite, renewal_site
 
 from acme_middleware import events
+from acme_middleware.authorities import AUTHORITIES, Authority, Limit, Limits
 from acme_middleware.errors import NotYet, StoreUnavailable, ValidationFailed
 from acme_middleware.issuance import ledger
-from acme_middleware.issuance.issuer import Issuer
-from acme_middleware.stores.base import Fetch
-from acme_middleware.stores.memory import MemoryChallengeStore
+from acme_middleware.issuance.budgets import BudgetRecord
+from acme_middleware.issuance.issuer import Action, Issuer
+from acme_middleware.stores.base import Expect, Fetch, Record
+from acme_middleware.stores.memory import MemoryChallengeStore, MemoryStore
 from acme_middleware.wsgi import AcmeMiddleware
 
 NAME = "shop.example"
@@ -81,3 +85,40 @@ def test_challenge_store_that_is_down_hides_no_failed_validation(site: RenewalSi
     [warned] = site.said(events.Warned)
     assert token in warned.message
     assert "the challenge store is down" in warned.message
+
+
+class RestartedStore(MemoryStore):
+    """It is down for a second from the moment on at which something has happened."""
+
+    def __init__(self, happened: Callable[[], object]) -> None:
+        super().__init__()
+        self.happened, self.back = happened, 0.0
+
+    def _up(self) -> None:
+        if not self.back and self.happened():
+            self.back = time.monotonic() + 1
+        if time.monotonic() < self.back:
+            raise StoreUnavailable("the store is being restarted")
+
+    def get(self, key: str) -> Record | None:
+        self._up()
+        return super().get(key)
+
+    def put(self, key: str, value: bytes, *, expect: str | Expect = Expect.ANY) -> str:
+        self._up()
+        return super().put(key, value, expect=expect)
+
+
+def test_store_that_restarts_when_the_order_was_placed_loses_neither_the_order_nor_its_count(
+    site: RenewalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(orders=Limit(300, timedelta(hours=3)))
+    limited = Authority("limited", "a CA with limits", site.ca.directory_url, limits=limits)
+    monkeypatch.setitem(AUTHORITIES, "limited", limited)
+    store, challenges = RestartedStore(site.orders), MemoryChallengeStore()
+    site.ca.resolve["*"] = AcmeMiddleware(no_page, store=challenges)
+    assert site.issue(NAME, ca="limited", store=store, challenge_store=challenges).action is Action.ISSUED
+    assert store.back, "the store was never down"
+    assert site.orders() == 1
+    [(where, stored)] = store.scan("budget/")
+    assert len(BudgetRecord.decode(where, stored.value, stored.version).times) == 1
