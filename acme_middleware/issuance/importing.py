@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -14,7 +15,7 @@ from acme_middleware.foreign import Account, Found, Lineage
 from acme_middleware.issuance import names as identifier_names
 from acme_middleware.issuance.failover import account_of, suited
 from acme_middleware.issuance.records import AccountRecord, CertificateRecord, account_key, certificate_key, renewal_key
-from acme_middleware.issuance.renewal import record_of
+from acme_middleware.issuance.renewal import write_public
 from acme_middleware.lease import lease
 from acme_middleware.options import Options
 from acme_middleware.stores.base import Expect, Store
@@ -133,8 +134,8 @@ def _certificate(store: Store, lineage: Lineage, options: Options, *, dry_run: b
             return there
         before = store.get(certificate_key(name))
         held.check()
-        made.write(store, certificate_key(name), expect=before.version if before else Expect.ABSENT)
-        record_of(made).write(store, renewal_key(name))
+        version = made.write(store, certificate_key(name), expect=before.version if before else Expect.ABSENT)
+        write_public(store, replace(made, version=version))
     return step
 
 

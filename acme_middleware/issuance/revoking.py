@@ -32,7 +32,7 @@ from acme_middleware.issuance.records import (
     order_key,
     renewal_key,
 )
-from acme_middleware.issuance.renewal import record_of
+from acme_middleware.issuance.renewal import record_of, write_public
 from acme_middleware.lease import lease
 from acme_middleware.options import Options
 from acme_middleware.protocol.revocation import REASONS
@@ -86,6 +86,7 @@ def revoke_stored(options: Options, name: str, *, reason: str, key_pem: bytes | 
     Raises:
         NoSuchCertificate, ConfigurationError, StoreMisconfigured: nothing was sent.
         CARefused, CAUnreachable, UnexpectedAnswer, LeaseHeld, StoreUnavailable: as they say.
+        LeaseLost, Conflict: it is revoked, and another process has taken over its records before they were marked.
     """
     if reason not in REASONS:
         raise ConfigurationError(f"{reason!r} is no reason", hint=f"the reasons are: {', '.join(REASONS)}", option="reason")
@@ -238,9 +239,7 @@ def _mark(options: Options, store: SealedStore, made: CertificateRecord, reason:
         except StoreMisconfigured:
             record = None
         record = record_of(now) if record is None or record.issued_at != now.issued_at else record
-        replace(record, revoked=now.revoked, renew_after=min(clock.now(), record.renew_after)).write(
-            store, renewal_key(now.name)
-        )
+        write_public(store, now, replace(record, revoked=now.revoked, renew_after=min(clock.now(), record.renew_after)))
     return True
 
 

@@ -10,6 +10,7 @@ from renewal_site import RenewalSite, renewal_site
 
 from acme_middleware import encryption_keys
 from acme_middleware.cli import main
+from acme_middleware.errors import Conflict
 from acme_middleware.issuance.issuer import Action
 from acme_middleware.issuance.records import (
     CertificateRecord,
@@ -19,6 +20,7 @@ from acme_middleware.issuance.records import (
     order_key,
     renewal_key,
 )
+from acme_middleware.issuance.renewal import record_of
 from acme_middleware.issuance.revoking import revoke_file, revoke_stored
 from acme_middleware.stores.base import Expect, Record
 from acme_middleware.stores.memory import MemoryStore
@@ -151,3 +153,20 @@ def test_person_is_told_which_records_could_not_be_read(
         monkeypatch.setenv(f"ACME_{option.upper()}", value)
     assert main(["revoke", NAME, "--reason", "keyCompromise"]) == 0
     assert "unread      certificate/other.example: " in capsys.readouterr().out
+
+
+def test_marker_that_was_stopped_for_long_does_not_write_over_what_a_successor_has_made_public(
+    site: RenewalSite, store: Watched
+) -> None:
+    site.issue(NAME)
+
+    def succeed() -> None:
+        store.delete(f"lock/{NAME}")  # as it is when it has lapsed
+        site.issue(NAME, force=True)
+
+    store.before("put", renewal_key(NAME), succeed)
+    with pytest.raises(Conflict):
+        revoke_stored(site.options(), NAME, reason="superseded")
+    public = RenewalRecord.read(store, renewal_key(NAME))
+    assert public is not None
+    assert (public.fingerprint, public.revoked) == (record_of(stored(store)).fingerprint, "")
