@@ -65,6 +65,13 @@ GOOD = INTERMEDIATE.issue(KEY, NAMES)
 CHAIN = GOOD + pem(INTERMEDIATE.certificate)
 
 
+def damaged_names() -> bytes:
+    """A certificate whose first name is longer than all of its names."""
+    names = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"\x30\x03\x82\x05a")
+    builder = CA.builder(x509.Name([]), KEY, INTERMEDIATE).add_extension(names, False)
+    return pem(builder.sign(INTERMEDIATE.key, hashes.SHA256()))
+
+
 @pytest.mark.parametrize("key_type", keys.GENERATORS)
 def test_request_names_the_names_and_is_signed(key_type: str) -> None:
     key = keys.load(keys.generate(key_type))
@@ -105,6 +112,7 @@ def test_good_chain_is_accepted_with_or_without_its_root() -> None:
         pytest.param(
             INTERMEDIATE.issue(KEY, NAMES, days=-1) + pem(INTERMEDIATE.certificate), "expired already", id="expired already"
         ),
+        pytest.param(damaged_names() + pem(INTERMEDIATE.certificate), "cannot be read", id="names that cannot be read"),
         pytest.param(INTERMEDIATE.issue(KEY, []) + pem(INTERMEDIATE.certificate), "none", id="no names"),
     ],
 )
@@ -118,6 +126,15 @@ def test_preferred_chain_is_found_by_its_topmost_issuer() -> None:
     assert certificate.choose([CHAIN, other], None) == (CHAIN, True)
     assert certificate.choose([CHAIN, other], "another root") == (other, True)
     assert certificate.choose([CHAIN, other], "no root") == (CHAIN, False)
+
+
+def test_chain_that_could_not_be_had_is_not_chosen_and_the_others_keep_their_numbers() -> None:
+    other = GOOD + pem(CA("an intermediate", CA("another root")).certificate)
+    chains = [CHAIN, b"", other]
+    assert certificate.choose(chains, "0") == (CHAIN, True)
+    assert certificate.choose(chains, "1") == (CHAIN, False)
+    assert certificate.choose(chains, "2") == (other, True)
+    assert certificate.choose(chains, "another root") == (other, True)
 
 
 def test_facts_are_read_from_the_names_not_from_a_common_name() -> None:

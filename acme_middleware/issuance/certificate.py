@@ -9,13 +9,22 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 
 from acme_middleware import clock
 from acme_middleware.errors import CertificateRejected
 from acme_middleware.issuance.keys import PrivateKey
 from acme_middleware.protocol.identifier import Identifier
+
+UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""What reading a certificate raises that is none, or not like any that we know; not all of it when it is loaded."""
 
 
 class Facts(NamedTuple):
@@ -69,17 +78,17 @@ def accept(pem: bytes, wanted: Sequence[Identifier], key: PrivateKey) -> list[x5
         The chain, the certificate itself first.
 
     Raises:
-        CertificateRejected: it is not for this key or not for exactly these names, it has expired already, or a certificate
-            of the chain was not issued by the next one.
+        CertificateRejected: it cannot be read, it is not for this key or not for exactly these names, it has expired already,
+            or a certificate of the chain was not issued by the next one.
     """
     try:
         chain = x509.load_pem_x509_certificates(pem)
-    except ValueError as error:
+        leaf = chain[0]
+        public, got = _public(leaf.public_key()), set(_identifiers(leaf))
+    except UNREADABLE as error:
         raise _rejected("what the CA sent as the certificate cannot be read") from error
-    leaf = chain[0]
-    if _public(leaf.public_key()) != _public(key.public_key()):
+    if public != _public(key.public_key()):
         raise _rejected("the CA's certificate is for another key")
-    got = set(_identifiers(leaf))
     if got != set(wanted):
         shown = ", ".join(sorted(entry.value for entry in got)) or "none"
         raise _rejected(f"the CA's certificate is for other names than the request: {shown}")
@@ -90,7 +99,7 @@ def accept(pem: bytes, wanted: Sequence[Identifier], key: PrivateKey) -> list[x5
     for below, above in pairwise(chain):
         try:
             below.verify_directly_issued_by(above)
-        except (ValueError, TypeError, InvalidSignature):
+        except (*UNREADABLE, TypeError, InvalidSignature):
             raise _rejected("the CA's chain is broken: a certificate in it was not issued by the next one") from None
     return chain
 
@@ -98,18 +107,18 @@ def accept(pem: bytes, wanted: Sequence[Identifier], key: PrivateKey) -> list[x5
 def choose(chains: Sequence[bytes], preferred: str | None) -> tuple[bytes, bool]:
     """
     The chain whose topmost certificate was issued by ``preferred``, a common name, else the first. A number is that of a chain:
-    0 is the CA's default one, 1 the first of the others.
+    0 is the CA's default one, 1 the first of the others. An empty one is not there.
 
     Returns:
         The chain in PEM, and whether it is the one that was preferred (True too where nothing was).
     """
     if preferred and preferred.isdecimal():
         number = int(preferred)
-        return (chains[number], True) if number < len(chains) else (chains[0], False)
+        return (chains[number], True) if number < len(chains) and chains[number] else (chains[0], number == 0)
     for pem in chains if preferred else ():
         try:
             issuer = x509.load_pem_x509_certificates(pem)[-1].issuer
-        except ValueError:
+        except UNREADABLE:
             continue  # if it is the default chain, it is rejected when it is held against the request
         if preferred in [attribute.value for attribute in issuer.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]:
             return pem, True

@@ -147,13 +147,16 @@ class Ordering:
             )
         if self.attempt is not None:
             self.attempt.issued()
-        chains = acme_order.download(self.network, order.certificate, alternates=bool(self.options.preferred_chain))
         try:
+            chains = acme_order.download(
+                self.network, order.certificate, alternates=bool(self.options.preferred_chain), warn=self._warn
+            )
             pem, preferred = certificate.choose(chains, self.options.preferred_chain)
             chain = certificate.accept(pem, wanted, key)
-        except CertificateRejected:
-            # The next run must not download the same again.
-            self.forget_order()
+        except (CertificateRejected, CARefused) as error:
+            # The next run must not download the same again, nor ask for what is not there.
+            if isinstance(error, CertificateRejected) or acme_order.is_gone(error):
+                self.forget_order()
             raise
         if not preferred:
             message = f"the CA offers no chain up to {self.options.preferred_chain}; its default chain is used"
@@ -266,7 +269,7 @@ class Ordering:
         try:
             return acme_order.fetch_order(self.network, url)
         except CARefused as error:
-            if error.status >= 500 or error.status == 429 or error.problem.type == "accountDoesNotExist":
+            if not acme_order.is_gone(error):
                 raise
             return None  # expired, and forgotten by the CA
 

@@ -8,12 +8,12 @@ one, and fails on challenge types and fields that it does not know.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from josepy.b64 import b64encode
 
-from acme_middleware.errors import CARefused, CAUnreachable, Problem
+from acme_middleware.errors import CARefused, CAUnreachable, Problem, UnexpectedAnswer
 from acme_middleware.protocol.directory import Directory
 from acme_middleware.protocol.identifier import Identifier
 from acme_middleware.protocol.network import Network
@@ -28,6 +28,9 @@ FIRST_POLL_OF_CERTIFICATE = 0.01
 LONGEST_RETRY_AFTER = 60.0
 PATIENCE = 180.0
 """Seconds to wait for a validation or for a certificate before the run ends; the order is kept, and the next run resumes it."""
+
+NOT_ABOUT_THE_ORDER = {"accountDoesNotExist", "userActionRequired", "rateLimited", "badNonce"}
+"""Refusals of less than 500 that a request about any other order would get as well."""
 
 
 class Challenge(NamedTuple):
@@ -180,14 +183,30 @@ def finalize(network: Network, order: Order, csr: bytes) -> Order:
         return _order(network.post(order.finalize, request), order.url) if now.status == "ready" else now
 
 
-def download(network: Network, url: str, *, alternates: bool = False) -> list[bytes]:
+def download(network: Network, url: str, *, alternates: bool = False, warn: Callable[[str], None]) -> list[bytes]:
     """
     Download the certificate chain in PEM; with ``alternates``, every other chain that the CA offers after it (section 7.4.2).
+
+    A chain that is offered and cannot be had is empty: the others keep their numbers, and the first is all that it takes.
+
+    Args:
+        warn: Is told of each chain that cannot be had.
     """
     accept = "application/pem-certificate-chain"
     reply = network.post_as_get(url, accept=accept)
-    others = reply.links("alternate")[:10] if alternates else []
-    return [reply.body, *(network.post_as_get(other, accept=accept).body for other in others)]
+    chains = [reply.body]
+    for other in reply.links("alternate")[:10] if alternates else ():
+        try:
+            chains.append(network.post_as_get(other, accept=accept).body)
+        except (CARefused, CAUnreachable, UnexpectedAnswer) as error:
+            warn(f"another chain of the CA cannot be had: {error}")
+            chains.append(b"")
+    return chains
+
+
+def is_gone(error: CARefused) -> bool:
+    """Whether a refusal is of the order, or of the certificate, that was asked for, so that asking again brings nothing."""
+    return error.status < 500 and error.status != 429 and error.problem.type not in NOT_ABOUT_THE_ORDER
 
 
 def _order(reply: Reply, url: str) -> Order:

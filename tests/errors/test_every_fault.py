@@ -38,6 +38,7 @@ class Met:
         code: The exit code; 0 where the run gets over it by itself.
         next_run: GOES_ON or BEGINS_ANEW.
         given: How often and where the fault happens, and its parameters.
+        habits: Of the CA.
         orders: How many orders the CA has of that run.
         options: Of the command.
         time_limit: Seconds that a request may take, where that is not the usual.
@@ -50,6 +51,7 @@ class Met:
     says: tuple[str, ...] = ()
     next_run: bool = GOES_ON
     given: Mapping[str, Any] = field(default_factory=dict)
+    habits: Mapping[str, Any] = field(default_factory=dict)
     orders: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
     time_limit: float | None = None
@@ -203,6 +205,22 @@ TABLE = {
     ),
     "an account that the CA forgets": Met("account-unknown", says=("does not know our account any more",)),
     # Certificates.
+    "a certificate that is not there": Met(
+        "no-document", FAILED, ("HTTP 404",), given={"where": "certificate", "status": 404}, next_run=BEGINS_ANEW
+    ),
+    "a certificate that waits for the terms": Met(
+        "terms-changed", FAILED, ("agree to them (userActionRequired)",), given={"where": "certificate"}
+    ),
+    "a certificate that a limit holds back": Met(
+        "rate-limited", LATER, ("too many requests", "(rateLimited)"), given={"where": "certificate"}, waits=True
+    ),
+    "an alternate chain that is not there": Met(
+        "no-document",
+        says=("another chain of the CA cannot be had", "HTTP 404", "its default chain is used"),
+        given={"where": "certificate", "status": 404, "skip": 1},
+        options={"preferred_chain": "Nobody's Root"},
+        habits={"alternates": 1},
+    ),
     "a certificate without its chain": Met("truncated-chain", FAILED, ("without the chain",), next_run=BEGINS_ANEW),
     "a certificate after its chain": Met("reversed-chain", FAILED, ("is for another key",), next_run=BEGINS_ANEW),
     "a chain that has not issued the certificate": Met("foreign-chain", FAILED, ("chain is broken",), next_run=BEGINS_ANEW),
@@ -232,7 +250,7 @@ TABLE = {
 @pytest.mark.parametrize("met", [pytest.param(met, id=name) for name, met in TABLE.items()])
 def test_fault_at_a_renewal(met: Met, due: Callable[..., Renewal], monkeypatch: pytest.MonkeyPatch) -> None:
     shorten(met, monkeypatch)
-    renewal = due()
+    renewal = due(**met.habits)
     site, ca = renewal.site, renewal.lab.ca
     ca.fault(met.fault, **met.given)
     ended = renewal.run(**met.options)
@@ -333,7 +351,7 @@ def test_command_by_itself_says_and_leaves_the_same(
 @pytest.mark.parametrize("met", [pytest.param(met, id=name) for name, met in TABLE.items() if met.code])
 def test_error_as_json_says_the_same(met: Met, due: Callable[..., Renewal], monkeypatch: pytest.MonkeyPatch) -> None:
     shorten(met, monkeypatch)
-    renewal = due()
+    renewal = due(**met.habits)
     renewal.lab.ca.fault(met.fault, **met.given)
     ended = renewal.run("--json", **met.options)
     assert (ended.code, ended.err, ended.out.count("\n")) == (met.code, "", 1), ended.text
