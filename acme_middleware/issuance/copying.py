@@ -79,6 +79,9 @@ def copy(source: SealedStore, target: SealedStore, *, dry_run: bool = False, for
     )
     written: dict[str, tuple[bytes, str]] = {}
     for where, record in found:
+        if not record.version:
+            yield Copied(where, "refused", f"the record {where} is damaged: restore it from a backup, or delete it")
+            continue
         try:
             plain = source.opened(where, record)
         except RecordSealed as error:
@@ -88,7 +91,8 @@ def copy(source: SealedStore, target: SealedStore, *, dry_run: bool = False, for
         if step.action in ("copied", "replaced") and not dry_run:
             before = there.get(where)
             try:
-                version = target.put(where, plain.value, expect=before.version if before else Expect.ABSENT)
+                expect = Expect.ABSENT if before is None else before.version or Expect.ANY  # a damaged one has no version
+                version = target.put(where, plain.value, expect=expect)
             except Conflict:
                 yield Copied(where, "kept", "the target's was written to at this moment; run the command again")
                 continue

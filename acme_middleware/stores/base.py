@@ -35,6 +35,7 @@ What a store must do. Two contracts, because web workers need only the smaller o
 - What ``put`` returned is seen by every later ``get`` and ``scan`` everywhere, and survives a crash of the machine.
 - ``scan`` yields the records whose key begins with the prefix, in the order of their keys, in one round trip where the
   engine has one. A record written or deleted meanwhile may be seen or not; no other is missed.
+  One that is damaged keeps no other from being read: where a store can tell, it has no value and no version.
 - ``check`` tries the store as it will be used: it reads, and with ``writable`` writes a record, reads it back and deletes it.
 
 Any method may raise StoreUnavailable (it may work later) or StoreMisconfigured (it will not, until somebody acts). None

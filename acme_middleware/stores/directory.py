@@ -42,6 +42,12 @@ NEEDS_SOMEBODY = {
 }
 """What no waiting cures; any other errno (no space, a disk error, too many files) may be gone later."""
 
+NO_FILE = {errno.EISDIR, errno.ELOOP}
+"""What reading a folder ends with, and a link."""
+
+DAMAGED = Record(b"", "")
+"""What ``scan`` yields for what is no record: a value that nobody understands, and a version that no record has."""
+
 
 class DirectoryStore:
     """
@@ -52,7 +58,8 @@ class DirectoryStore:
     Args:
         path: The directory; made by the first write, or by ``check(writable=True)``.
 
-    See :mod:`acme_middleware.stores.base` for what its methods do.
+    See :mod:`acme_middleware.stores.base` for what its methods do. For a file that is no record, empty or somebody else's,
+    ``get`` raises StoreMisconfigured, and ``scan`` yields one with no value: who reads all says which one is damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -142,8 +149,12 @@ class DirectoryStore:
         for key, place in found:
             try:
                 record = self._read(place)
+            except StoreMisconfigured:
+                record = DAMAGED
             except OSError as error:
-                raise self._explain(error) from error
+                if error.errno not in NO_FILE:
+                    raise self._explain(error) from error
+                record = DAMAGED
             if record is not None:  # deleted since the folder was listed
                 yield key, record
 
@@ -181,7 +192,7 @@ class DirectoryStore:
     def _meet(self, key: str, place: Path, expect: str | Expect) -> None:
         if expect is Expect.ANY:
             return
-        record = self._read(place)
+        record = None if expect == DAMAGED.version else self._read(place)
         if (record.version if record else Expect.ABSENT) != expect:
             raise Conflict(f"{key} was changed by another writer", hint="read it again", key=key)
 

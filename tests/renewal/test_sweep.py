@@ -314,6 +314,17 @@ class TestBadNames:
         assert site.store.get(renewal_key("b.example")).value == value  # type: ignore[union-attr]
         assert exit_code(list(results.values())) == 1
 
+    def test_file_that_is_no_record_is_reported_and_stops_no_renewal(self, site: RenewalSite) -> None:
+        site.issue("a.example")
+        site.to_renewal("a.example")
+        for kind in ("renewal", "certificate", "ledger", "budget", "lock", "sweep"):
+            (site.store.path / kind).mkdir(exist_ok=True)
+            (site.store.path / kind / "a.example.bak").touch()
+        results = site.sweep()
+        assert {name: result.action for name, result in results.items()} == {"a.example": "renewed", "a.example.bak": "damaged"}
+        assert "renewal/a.example.bak" in results["a.example.bak"].reason
+        assert (site.store.path / "renewal" / "a.example.bak").read_bytes() == b""
+
     def test_record_under_another_name_is_damaged(self, site: RenewalSite) -> None:
         site.issue("a.example")
         found = site.store.get(renewal_key("a.example"))

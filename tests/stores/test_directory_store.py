@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from acme_middleware import _files
-from acme_middleware.errors import StoreMisconfigured, StoreUnavailable
-from acme_middleware.stores.base import Expect, key
+from acme_middleware.errors import Conflict, StoreMisconfigured, StoreUnavailable
+from acme_middleware.stores.base import Expect, Record, key
 from acme_middleware.stores.directory import DirectoryStore
 
 KEY = key("certificate", "example.com")
@@ -169,8 +169,30 @@ def test_a_damaged_record_is_reported_by_its_path(store, content):
     with pytest.raises(StoreMisconfigured) as caught:
         store.get(KEY)
     assert caught.value.path == str(place)
-    with pytest.raises(StoreMisconfigured, match=r"certificate/example\.com"):
-        list(store.scan("certificate/"))
+    assert list(store.scan("certificate/")) == [(KEY, Record(b"", ""))]
+
+
+@pytest.mark.parametrize(
+    "put_there",
+    [
+        pytest.param(Path.touch, id="an empty file"),
+        pytest.param(lambda place: place.write_bytes(b"PNG\r\n\x1a\n"), id="a file of something else"),
+        pytest.param(lambda place: place.write_bytes(b'{"schema": 1}'), id="a record without its first line"),
+        pytest.param(Path.mkdir, id="a folder"),
+        pytest.param(lambda place: place.symlink_to("/etc/passwd"), id="a link"),
+        pytest.param(os.mkfifo, id="a FIFO"),
+    ],
+)
+def test_what_is_no_record_keeps_no_other_from_being_scanned(store, put_there):
+    version = store.put(KEY, b"a key")
+    put_there(store.path / "certificate" / "example.com.bak")
+    (store.path / "certificate" / "example.com~").touch()  # which is no key
+    assert list(store.scan("certificate/")) == [(KEY, Record(b"a key", version)), (f"{KEY}.bak", Record(b"", ""))]
+    with pytest.raises(StoreMisconfigured, match=r"certificate/example\.com\.bak"):
+        store.get(f"{KEY}.bak")
+    for write in (store.delete, lambda name, expect: store.put(name, b"x", expect=expect)):
+        with pytest.raises(Conflict):
+            write(f"{KEY}.bak", expect="")
 
 
 def test_the_directory_is_where_it_was_when_the_program_moves_on(tmp_path, monkeypatch):

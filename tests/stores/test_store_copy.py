@@ -145,6 +145,17 @@ def test_what_the_target_cannot_open_is_not_overwritten_unless_forced(source, ta
     assert held(target) == RECORDS
 
 
+def test_a_file_that_is_no_record_is_refused_and_replaced_only_when_forced(source, target, tmp_path):
+    files = DirectoryStore(tmp_path / "files")
+    list(copy(source, SealedStore(files, [])))
+    (tmp_path / "files" / "renewal" / "a.example").write_bytes(b"")
+    assert actions(copy(SealedStore(files, []), target, force=True))["renewal/a.example"] == "refused"
+    assert set(held(target)) == RECORDS.keys() - {"renewal/a.example"}
+    assert actions(copy(source, SealedStore(files, [])))["renewal/a.example"] == "kept"
+    assert actions(copy(source, SealedStore(files, []), force=True))["renewal/a.example"] == "replaced"
+    assert held(SealedStore(files, [])) == RECORDS
+
+
 class Forgetful(MemoryStore):
     """A store that damages what it keeps of one record."""
 
