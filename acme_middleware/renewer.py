@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from acme_middleware import clock, events, options
+from acme_middleware._text import printable
 from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError, LeaseHeld, LeaseLost
 from acme_middleware.lease import Lease, lease
 from acme_middleware.options import Options
@@ -219,7 +220,8 @@ class Renewer:
                 self._follower = Follower(self.options, listener=self._telling(stop))
             for result in self._follower.look():
                 if result.error is not None:
-                    logger.error("%s: %s (%s)", result.name, result.error, result.error.hint)
+                    # The name of a damaged record may be any text.
+                    logger.error("%s: %s (%s)", *map(printable, (result.name, result.error, result.error.hint)))
         except _Stopped:
             return
         except AcmeMiddlewareError as error:

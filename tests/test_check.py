@@ -246,6 +246,15 @@ class TestEncryption:
         assert (code, level, said) == (0, "warning", "of 2 private records 1 are not encrypted yet")
         assert "keys rotate" in hint
 
+    def test_a_file_that_is_no_record_is_named(self, check, tmp_path):
+        store = DirectoryStore(tmp_path / "store")
+        store.put("certificate/a", b"plain")
+        (tmp_path / "store/certificate/other.example").write_bytes(b"")
+        code, found = check()
+        level, said, _ = about(found, "encryption")
+        assert (code, level) == (2, "wrong")
+        assert "other.example" in said
+
     def test_all_that_is_encrypted_can_be_opened(self, check, shared):
         SealedStore(open_store(shared), encryption_keys.read(self.KEY)).put("certificate/b", b"sealed")
         level, said, _ = about(check(ACME_STORE=shared, ACME_ENCRYPTION_KEYS=self.KEY)[1], "encryption")

@@ -93,7 +93,7 @@ ALLOWED = {
     "local_ca": {"local_ca", "errors", "clock", "_files", "__version__"},
     "api.py": {"_offload", "clock", "errors", "events", "issuance", "options"},
     "_offload.py": set(),
-    "renewer.py": {"clock", "errors", "events", "issuance", "lease", "options", "stores"},
+    "renewer.py": {"_text", "clock", "errors", "events", "issuance", "lease", "options", "stores"},
     "renewing.py": {"errors", "events", "issuance", "options"},
     "asgi_renewal.py": {"renewer"},
     "gunicorn.py": {"renewer"},

@@ -110,10 +110,10 @@ def test_status_says_which_key_is_missing(site: RenewalSite, run: Run) -> None:
     assert run("keys", "rotate", keys=OLD)[0] == 0
     assert run("status", keys=f"{NEW},{OLD}")[1]["warnings"] == []
     [other] = run("status", keys=NEW)[1]["warnings"]
-    assert other.startswith("none of ENCRYPTION_KEYS opens 2 records (account/")
+    assert other.startswith("none of ENCRYPTION_KEYS opens the record account/")
     assert f"put the key {key_id(raw(OLD))} back" in other
     [none] = run("status")[1]["warnings"]
-    assert none.startswith("no encryption key is set here, so nothing opens 2 records (account/")
+    assert none.startswith("no encryption key is set here, so nothing opens the record account/")
 
 
 def test_status_says_it_to_people_where_there_is_no_certificate_too(
