@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from scripted_server import Scripted, Server, scripted
 
 from acme_middleware.errors import CARefused, CAUnreachable, ConfigurationError, UnexpectedAnswer
 from acme_middleware.protocol import directory as acme_directory
+from acme_middleware.protocol import network as network_module
 from acme_middleware.protocol.account import load_key, new_key
 from acme_middleware.protocol.network import NONCE_TRIES, Network
 from acme_middleware.protocol.pace import Pace, shared
@@ -273,6 +276,62 @@ def test_closed_port_is_said_plainly() -> None:
         with pytest.raises(CAUnreachable, match="refused") as unreachable:
             Network().get(url)
     assert "HTTPConnectionPool" not in str(unreachable.value)
+
+
+def dripping(at_once: bytes, drop: bytes, pause: float, drops: int, end: bytes) -> Callable[[socket.socket], None]:
+    """Answer one connection, for as long as it is there."""
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(1 << 16)
+            connection.sendall(at_once)
+            for _ in range(drops):
+                time.sleep(pause)
+                connection.sendall(drop)
+            connection.sendall(end)
+
+    return serve
+
+
+@contextmanager
+def served(serve: Callable[[socket.socket], None]) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        thread.join()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+WAYS_TO_DRIP = [
+    pytest.param(HEAD + b"Content-Length: 9000\r\n\r\n", b" ", id="the body"),
+    pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", id="the chunks of the body"),
+    pytest.param(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0", id="the length of a chunk"),
+    pytest.param(HEAD, b"X-Header: x\r\n", id="the headers"),
+    pytest.param(HEAD, b"X", id="one header"),
+    pytest.param(b"", b"H", id="the status line"),
+]
+
+
+@pytest.mark.parametrize(("at_once", "drop"), WAYS_TO_DRIP)
+@pytest.mark.parametrize("proxied", [False, True], ids=["by the CA", "by a proxy"])
+def test_reply_that_drips_is_given_up(at_once: bytes, drop: bytes, proxied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_module, "TIMEOUT", 0.3)
+    monkeypatch.setattr(network_module, "FAULT_TRIES", 1)
+    with served(dripping(at_once, drop, 0.1, 50, b"")) as url:
+        if proxied:
+            monkeypatch.setenv("http_proxy", url)
+        began = time.monotonic()
+        with pytest.raises(CAUnreachable, match=r"the reply did not end within 0\.9 s"):
+            Network().get("http://ca.example/x" if proxied else url)
+        assert 0.8 < time.monotonic() - began < 4
+
+
+def test_reply_that_takes_longer_than_a_part_of_it_may_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_module, "TIMEOUT", 1.0)
+    with served(dripping(HEAD + b"Content-Length: 16\r\n\r\n", b" ", 0.1, 14, b"{}")) as url:
+        assert Network().get(url).json() == {}
 
 
 def test_ca_bundle_that_is_not_there_is_said_plainly(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@ HTTP requests to a CA, signed and unsigned.
 
 certbot's ClientNetwork brings the session and the signing. What it lacks is here: every reply's nonce is kept, errors too;
 bad nonces are answered by trying again, often enough for a CA that rejects half of them; a reply's Retry-After and problem
-document stay on our errors; what can be repeated is repeated after a 5xx or a cut connection; a reply has a largest size.
+document stay on our errors; what can be repeated is repeated after a 5xx or a cut connection; a reply has a largest size and a
+longest time.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ from josepy.jwk import JWK
 from acme_middleware import __version__
 from acme_middleware._text import printable
 from acme_middleware.errors import CARefused, CAUnreachable, ConfigurationError
+from acme_middleware.protocol.deadline import DeadlineAdapter
 from acme_middleware.protocol.pace import Pace
 from acme_middleware.protocol.reply import Reply, refusal, unexpected
 
 TIMEOUT = 30.0
-"""Seconds to wait for a connection, and for each part of a reply."""
+"""Seconds to wait for a connection, and for each part of a reply; a few times as many for a whole one."""
 LARGEST_REPLY = 1 << 20
 NONCE_TRIES = 16
 """At a CA that rejects half of all nonces, 8 tries still lose 3 % of issuances; 16 lose one in thousands, 24 hardly any."""
@@ -77,6 +79,8 @@ class Network(ClientNetwork):
             alg=algorithm(key) if key else ES256,
             user_agent=f"acme-middleware/{__version__} {requests.utils.default_user_agent()}",
         )
+        for scheme in ("http://", "https://"):
+            self.session.mount(scheme, DeadlineAdapter())
         self.ca_bundle, self.pace = ca_bundle, pace
         if ca_bundle is not None:
             _try_roots(ca_bundle)
