@@ -207,7 +207,9 @@ def _reason(error: BaseException) -> str:
     seen = error
     while True:
         held = next((part for part in seen.args if isinstance(part, BaseException)), None)
-        inner = getattr(seen, "reason", None) or seen.__cause__ or held or seen.__context__
+        # What was being handled and has nothing to do with it is no reason: urllib3 1.26 tries an argument of Python 2 first.
+        context = None if seen.__suppress_context__ else seen.__context__
+        inner = getattr(seen, "reason", None) or seen.__cause__ or held or context
         if not isinstance(inner, BaseException):
             return printable(seen) or type(seen).__name__
         seen = inner
