@@ -12,7 +12,7 @@ from acme_middleware._text import printable
 if TYPE_CHECKING:
     from cryptography import x509
 
-__all__ = ["problem_of"]
+__all__ = ["kind_of", "problem_of"]
 
 
 def problem_of(chain: Sequence[bytes], name: str, presented: str, expected: str) -> str:
@@ -48,6 +48,21 @@ def problem_of(chain: Sequence[bytes], name: str, presented: str, expected: str)
         x509.UnsupportedGeneralNameType,
     ) as error:
         return f"a certificate is served that cannot be read: {printable(error, 200)}"
+
+
+def kind_of(certificate: bytes) -> str:
+    """The kind of the key in a certificate (in DER), as TLS 1.2 asks for it: "RSA" or "ECDSA"; "" if it is none of them."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+
+    try:
+        key = x509.load_der_x509_certificate(certificate).public_key()
+    except (ValueError, UnsupportedAlgorithm, x509.InvalidVersion):
+        return ""
+    if isinstance(key, rsa.RSAPublicKey):
+        return "RSA"
+    return "ECDSA" if isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey) else ""
 
 
 def _problem_of_chain(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> str:

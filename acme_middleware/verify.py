@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from acme_middleware._text import printable
-from acme_middleware.presented import problem_of
+from acme_middleware.presented import kind_of, problem_of
 
 __all__ = ["Expected", "Finding", "Seen", "proof", "served", "verify"]
 
@@ -62,6 +62,11 @@ class Seen:
     error: str = ""
     no_way: bool = False
 
+    @property
+    def kind(self) -> str:
+        """The kind of its key: "RSA" or "ECDSA"; "" if there is none, or another."""
+        return kind_of(self.chain[0]) if self.chain else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -92,7 +97,7 @@ class Finding:
         return f"{where}: {self.problem or 'is served'}"
 
 
-def served(host: str, port: int, name: str, *, timeout: float = TIMEOUT) -> Seen:
+def served(host: str, port: int, name: str, *, timeout: float = TIMEOUT, kind: str = "") -> Seen:
     """
     Shake hands with a server, and look at what it presents. Whatever it is, it is not trusted and not refused.
 
@@ -100,11 +105,16 @@ def served(host: str, port: int, name: str, *, timeout: float = TIMEOUT) -> Seen
         host: Where to connect to, a name or an address.
         name: The name to ask for (SNI); for an IP address none is sent (RFC 6066 section 3).
         timeout: Seconds for the connection, and again for the handshake.
+        kind: "RSA" or "ECDSA": ask as a client that knows no other keys, for a server may have a certificate of each kind. It
+            asks by TLS 1.2, where the ciphers say it; of a server that speaks TLS 1.3 alone it gets no handshake.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # What is wrong with a certificate is to be told, so it must be seen first.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
+        if kind:
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers(f"a{kind}")
         with (
             socket.create_connection((host, port), timeout=timeout) as connection,
             context.wrap_socket(connection, server_hostname=name) as secured,
@@ -214,6 +224,10 @@ def _look(place: _Place, fingerprint: str, timeout: float) -> Finding:
     if place.problem:
         return Finding(place.name, "", problem=place.problem)
     seen = served(place.host, place.port, place.name, timeout=timeout)
+    # Of an EC and an RSA certificate for the same name, a server sends the second only to clients that know no EC keys.
+    if seen.fingerprint != fingerprint and (other := {"RSA": "ECDSA", "ECDSA": "RSA"}.get(seen.kind)):
+        besides = served(place.host, place.port, place.name, timeout=timeout, kind=other)
+        seen = besides if besides.fingerprint == fingerprint else seen
     problem = seen.error or problem_of(seen.chain, place.name, seen.fingerprint, fingerprint)
     return Finding(place.name, str(place), seen.fingerprint, problem, seen.no_way)
 

@@ -94,6 +94,16 @@ def test_an_old_certificate_that_has_expired_is_called_so():
     assert same.problem.startswith("the certificate is served, and expired at")
 
 
+def test_of_a_server_with_an_ec_and_an_rsa_certificate_each_is_found():
+    rsa, ec, newer = certificate(kind="rsa"), certificate(), certificate(kind="rsa")
+    with Server(pem(ec)) as server:
+        server.load(pem(ec), besides=pem(rsa))
+        assert problems(verify.verify(Should.be(ec), [server.place])) == [""]
+        assert problems(verify.verify(Should.be(rsa), [server.place])) == [""]
+        (old,) = verify.verify(Should.be(newer), [server.place])
+    assert old.problem.startswith("another certificate is served, serial ")
+
+
 def test_a_server_that_reloads_within_the_wait_is_found_well():
     old, new = certificate("example.com"), certificate("example.com")
     with Server(pem(old)) as server:

@@ -22,7 +22,7 @@ from acme_middleware.deploy.rollback import roll_back
 from acme_middleware.deploy.running import environment, run
 from acme_middleware.deploy.systemd import UNIT
 from acme_middleware.errors import DeployFailed, PublishFailed
-from acme_middleware.verify import served
+from acme_middleware.verify import Seen, served
 
 __all__ = ["Nginx"]
 
@@ -124,22 +124,34 @@ class Nginx:
 
         nginx reloads in the background, and for a moment old and new workers take connections by turns: once is not enough.
         """
-        wanted = hashlib.sha256(ssl.PEM_cert_to_DER_cert((deployment.directory / "cert.pem").read_text())).hexdigest()
+        der = ssl.PEM_cert_to_DER_cert((deployment.directory / "cert.pem").read_text())
+        wanted = Seen(hashlib.sha256(der).hexdigest(), (der,))
         deadline, rounds = time.monotonic() + self.timeout, 0
         while places and rounds < STEADY:
             rounds += 1
             for place in places:
-                seen = served(*place.address, place.name, timeout=self.timeout)
-                if seen.fingerprint == wanted:
+                seen, certain = self._look(place, wanted)
+                if seen.fingerprint == wanted.fingerprint:
                     continue
                 if time.monotonic() >= deadline:
-                    instead = seen.error or f"another certificate is presented, {_serial(seen.chain[0])}"
-                    why = f"{place}: {instead}, and not {deployment.serial}, after {self.timeout:g} s"
-                    hint = "nginx's error log says whether it has reloaded"
-                    raise failed(self, deployment, "look at what is served", why, hint=hint)
+                    if certain:
+                        instead = seen.error or f"another certificate is presented, {_serial(seen.chain[0])}"
+                        why = f"{place}: {instead}, and not {deployment.serial}, after {self.timeout:g} s"
+                        hint = "nginx's error log says whether it has reloaded"
+                        raise failed(self, deployment, "look at what is served", why, hint=hint)
+                    log.warning("%s: %s: its %s certificate cannot be looked at", deployment.name, place, wanted.kind)
+                    places = [one for one in places if one is not place]
                 rounds = 0
                 break
             time.sleep(PAUSE)
+
+    def _look(self, place: _Place, wanted: Seen) -> tuple[Seen, bool]:
+        """What is presented, of several the one with the same kind of key; and whether it is certain that there is no other."""
+        seen = served(*place.address, place.name, timeout=self.timeout)
+        if not seen.chain or seen.kind == wanted.kind:
+            return seen, True
+        besides = served(*place.address, place.name, timeout=self.timeout, kind=wanted.kind)
+        return (besides, True) if besides.chain else (seen, not place.several)
 
     def _taken_back(self, deployment: Deployment, error: DeployFailed, *, reload: bool) -> DeployFailed:
         """Put the certificate before back. Returns the error with what became of that."""
@@ -194,10 +206,11 @@ class Nginx:
 
 
 class _Place(NamedTuple):
-    """Where to ask for which name."""
+    """Where to ask for which name. With ``several``, the server has more certificates than one, each with its kind of key."""
 
     address: Address
     name: str
+    several: bool = False
 
     def __str__(self) -> str:
         host, port = self.address
@@ -206,12 +219,12 @@ class _Place(NamedTuple):
 
 def _places(found: list[Server], deployment: Deployment, addresses: list[Address]) -> Iterator[_Place]:
     """Where this certificate must be presented. What is not certain is left out: a working certificate is not taken back."""
+    having = [server for server in found if any(_leads_to(path, deployment) for path in server.certificates)]
     if addresses:
-        yield from (_Place(address, _asked(deployment.names[0])) for address in addresses)
+        several = any(len(server.certificates) > 1 for server in having)
+        yield from (_Place(address, _asked(deployment.names[0]), several) for address in addresses)
         return
-    for server in found:
-        if not any(_leads_to(path, deployment) for path in server.certificates):
-            continue
+    for server in having:
         for address in server.addresses:
             others = [one for one in found if one is not server and address in one.addresses]
             # The first server with a name has it.
@@ -220,7 +233,7 @@ def _places(found: list[Server], deployment: Deployment, addresses: list[Address
             if not names and address in server.default_at and not any(map(_has_patterns, others)):
                 taken = {name for one in others for name in one.names}
                 names = [name for name in deployment.names if name.lower() not in taken][:1]
-            yield from (_Place(address, _asked(name)) for name in names[:MOST_NAMES])
+            yield from (_Place(address, _asked(name), len(server.certificates) > 1) for name in names[:MOST_NAMES])
 
 
 def _has_patterns(server: Server) -> bool:

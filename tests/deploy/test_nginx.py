@@ -26,6 +26,7 @@ from acme_middleware.deploy.deployer import Deployment
 from acme_middleware.deploy.deployers import parse
 from acme_middleware.deploy.rollback import roll_back
 from acme_middleware.errors import ConfigurationError, DeployFailed
+from acme_middleware.verify import served
 
 NAME = "shop.example"
 FULL = os.environ.get("SCALE", "ci") == "full"
@@ -129,6 +130,56 @@ class TestWell:
         caplog.clear()
         parse(lab.spec).deploy(deployment(lab.live, NAME))
         assert "no server" not in caplog.text
+
+
+DUAL = """server {{
+    listen 127.0.0.1:{port} ssl; server_name {name}; ssl_protocols {protocols};
+    ssl_certificate {live}/ec/current/fullchain.pem; ssl_certificate_key {live}/ec/current/privkey.pem;
+    ssl_certificate {live}/rsa/current/fullchain.pem; ssl_certificate_key {live}/rsa/current/privkey.pem;
+}}
+"""
+
+
+class TestTwoKindsOfKeys:
+    """One server with an EC certificate and an RSA one: a client that knows both sees the EC one alone."""
+
+    def begin(self, lab: NginxLab, protocols: str) -> dict[str, Deployment]:
+        made = {kind: self.made(lab, kind) for kind in ("ec", "rsa")}
+        lab.add(NAME, DUAL.format(port=lab.port, name=NAME, live=lab.live, protocols=protocols))
+        lab.start()
+        return made
+
+    def made(self, lab: NginxLab, kind: str) -> Deployment:
+        return deployment(lab.live, NAME, name=kind, pems=certificate(NAME, kind=kind))
+
+    @pytest.mark.parametrize("kind", ["ec", "rsa"])
+    def test_each_is_presented_when_it_returns(self, lab: NginxLab, kind: str) -> None:
+        self.begin(lab, "TLSv1.2 TLSv1.3")
+        renewed = self.made(lab, kind)
+        parse(lab.spec).deploy(renewed)
+        assert os.readlink(renewed.current) == renewed.directory.name
+        known = "RSA" if kind == "rsa" else "ECDSA"
+        assert served("127.0.0.1", lab.port, NAME, kind=known).chain[0] == leaf(renewed)
+
+    @pytest.mark.parametrize("kind", ["ec", "rsa"])
+    def test_one_that_is_not_loaded_is_taken_back(self, lab: NginxLab, kind: str) -> None:
+        before = self.begin(lab, "TLSv1.2 TLSv1.3")
+        with socket.create_server(("127.0.0.1", lab.other)):
+            lab.add("taken", f"server {{ listen 127.0.0.1:{lab.other}; }}\n")
+            error = refuses(lab, self.made(lab, kind), lab.spec.replace("timeout=10", "timeout=1"))
+        assert f"another certificate is presented, serial {before[kind].serial}" in str(error)
+        assert os.readlink(before[kind].current) == before[kind].directory.name
+
+    def test_by_tls_1_3_alone_nobody_knows_so_that_nothing_is_taken_back(
+        self, lab: NginxLab, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        self.begin(lab, "TLSv1.3")
+        renewed = {kind: self.made(lab, kind) for kind in ("ec", "rsa")}
+        parse(lab.spec).deploy(renewed["ec"])
+        assert caplog.text == ""
+        parse(lab.spec.replace("timeout=10", "timeout=1")).deploy(renewed["rsa"])
+        assert f"{NAME} at 127.0.0.1:{lab.port}: its RSA certificate cannot be looked at" in caplog.text
+        assert os.readlink(renewed["rsa"].current) == renewed["rsa"].directory.name
 
 
 class TestBadInput:

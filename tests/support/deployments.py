@@ -8,13 +8,13 @@ from pathlib import Path
 from cryptography import x509
 
 from acme_middleware.deploy.deployer import Deployment
-from acme_middleware.deploy.publish import publish
+from acme_middleware.deploy.publish import Pems, publish
 from acme_middleware.testing.certificates import self_made
 
 
-def deployment(root: Path, *names: str, name: str = "") -> Deployment:
-    """Publish a new certificate for ``names`` below ``root``, and say what is to be deployed."""
-    name, pems = name or names[0], self_made(*names)
+def deployment(root: Path, *names: str, name: str = "", pems: Pems | None = None) -> Deployment:
+    """Publish a new certificate for ``names`` below ``root``, by default an EC one, and say what is to be deployed."""
+    name, pems = name or names[0], pems or self_made(*names)
     before = root.absolute() / name / "current"
     previous = before.parent / os.readlink(before) if before.is_symlink() else None
     published = publish(root, name, lambda: pems)

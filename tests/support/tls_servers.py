@@ -32,13 +32,14 @@ class Server:
     def place(self) -> tuple[str, int]:
         return self.address, self.port
 
-    def load(self, *pem: bytes) -> None:
-        """Reload: from now on this is presented."""
+    def load(self, *pem: bytes, besides: bytes = b"") -> None:
+        """Reload: from now on this is presented; ``besides`` one with another kind of key, to clients that know no other."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(b"".join(pem))
-            file.flush()
-            context.load_cert_chain(file.name)
+        for whole in filter(None, (b"".join(pem), besides)):
+            with tempfile.NamedTemporaryFile() as file:
+                file.write(whole)
+                file.flush()
+                context.load_cert_chain(file.name)
         context.sni_callback = lambda connection, name, base: self.asked.append(name)
         self._context = context
 
