@@ -137,6 +137,21 @@ def test_going_back_by_hand_holds_until_the_next_publication(tmp_path, pairs):
     assert (published.current / "privkey.pem").read_bytes() == pairs[3].key
 
 
+def test_what_was_taken_back_is_shown_again_where_it_was(tmp_path, pairs):
+    """A program that was told of its directory may have given it to its server, which would not start without it."""
+    for pems in pairs[:4]:
+        publish(tmp_path, NAME, lambda pems=pems: pems)
+    link = tmp_path / NAME / "current"
+    link.unlink()
+    link.symlink_to("2")
+    told = (tmp_path / NAME / "4").stat().st_ino
+    published = publish(tmp_path, NAME, lambda: pairs[3])
+    assert (published.changed, published.directory) == (True, tmp_path / NAME / "4")
+    assert published.directory.stat().st_ino == told
+    assert os.readlink(link) == "4"
+    assert sorted(os.listdir(tmp_path / NAME)) == ["1", "2", "4", "current"], "3 is none to go back to"
+
+
 @pytest.mark.parametrize(
     ("name", "directory"),
     [

@@ -187,15 +187,20 @@ def _publish(lineage: Path, files: list[_File]) -> Published:
         return Published(shown, current, changed=False)
 
     _files.make_folder(lineage, 0o755)
-    number = max(_versions(lineage), default=0) + 1
-    _sweep(lineage, shown)
-    fresh, directory = lineage / f".new-{number}", lineage / str(number)
-    _files.make_folder(fresh, 0o700)
-    for file in files:
-        file.create(fresh)
-    os.chmod(fresh, 0o755)  # noqa: S103 - the certificate is public, and each key has a mode of its own
-    _files.sync_folder(fresh)
-    os.rename(fresh, directory)
+    number = max(_versions(lineage), default=0)
+    directory = lineage / str(number)
+    # One that was taken back keeps its directory: a program that was told of it may have given it to its server.
+    again = all(file.is_in(directory) for file in files)
+    _sweep(lineage, shown, directory if again else None)
+    if not again:
+        number += 1
+        fresh, directory = lineage / f".new-{number}", lineage / str(number)
+        _files.make_folder(fresh, 0o700)
+        for file in files:
+            file.create(fresh)
+        os.chmod(fresh, 0o755)  # noqa: S103 - the certificate is public, and each key has a mode of its own
+        _files.sync_folder(fresh)
+        os.rename(fresh, directory)
     _files.sync_folder(lineage)
     link = lineage / ".current"
     with _files.about(link):
@@ -262,13 +267,13 @@ def _versions(lineage: Path) -> list[int]:
     return sorted(int(entry) for entry in os.listdir(lineage) if entry.isascii() and entry.isdigit())
 
 
-def _sweep(lineage: Path, shown: Path | None) -> None:
-    """Remove what a killed or failed publisher left: half a version, a link, or a whole version that was never shown."""
+def _sweep(lineage: Path, shown: Path | None, kept: Path | None) -> None:
+    """Remove what a killed or failed publisher left, half a version or a link, and versions that are not shown, but one."""
     # Without a link nothing tells which versions were shown: then they all stay.
     last = int(shown.name) if shown and shown.name.isdigit() else None
-    never_shown = {str(number) for number in _versions(lineage) if last is not None and number > last}
+    not_shown = {str(number) for number in _versions(lineage) if last is not None and number > last}
     for entry in os.listdir(lineage):
-        if entry == ".current" or entry.startswith(".new-") or entry in never_shown:
+        if entry == ".current" or entry.startswith(".new-") or (entry in not_shown and lineage / entry != kept):
             _remove(lineage / entry)
 
 

@@ -2,7 +2,8 @@
 Take what is published to the servers of this host: after the first issue, after each renewal, and again what has failed.
 
 A deployer is called where it has not yet deployed the newest certificate, as this host remembers it. One that fails stops no
-other, and never the certificate: that is saved and published by then.
+other, and never the certificate: that is saved and published by then. Only where it puts the certificate before back, none is
+done with this one: the next run publishes it again, and calls them all.
 """
 
 from __future__ import annotations
@@ -138,20 +139,37 @@ class _Deploying:
         if not has_files_of(directory, self.record):
             # Somebody has published a later one, or taken this one back: who did it says what became of it.
             return ()
-        errors = []
+        errors, last = [], ""
         for spec in self.specs if force else _pending(self.specs, self.known, self.record):
             before = self.known.get(spec, Delivery(spec))
             try:
+                self._require_shown(spec, last, directory, current)
+                last = spec
                 self._check(spec, directory)
                 self._call(spec, before, directory, current)
+                self._require_shown(spec, last, directory, current)
             except DeployFailed as error:
-                errors.append(error)
-                self._note(self._failed(before, error))
-                self.emit(events.DeployFailed(name=self.record.name, spec=spec, error=error))
+                errors.append(self._fail(before, error))
             else:
                 self._note(Delivery(spec, self.record.serial, deployed_at=_now()))
                 self.emit(events.Deployed(name=self.record.name, spec=spec, serial=self.record.serial))
+        # Where one has put the certificate before back, what others were told to load by then is gone at their next start.
+        done = [one for one in map(self.known.get, self.specs) if one and one.is_done(self.record.serial)]
+        for before in done if errors else ():
+            try:
+                self._require_shown(before.spec, last, directory, current)
+            except DeployFailed as error:
+                errors.append(self._fail(before, error))
         return tuple(errors)
+
+    def _require_shown(self, spec: str, last: str, directory: Path, current: Path) -> None:
+        """A server that reads ``current`` would be told to load another certificate, and count as done with this one."""
+        shown = Path(os.path.realpath(current))
+        if shown == directory:
+            return
+        back = shown.name.isdecimal() and directory.name.isdecimal() and int(shown.name) < int(directory.name)
+        why = f"{last or 'somebody'} has put the certificate before back" if back else "another one was published meanwhile"
+        raise failure(spec, self.record.name, "look at what is published", why)
 
     def _check(self, spec: str, directory: Path) -> None:
         """Refuse what no server should be told to load: Apache ends at a pair that is none, whatever its own test says."""
@@ -187,9 +205,11 @@ class _Deploying:
             logger.exception("%s: %s failed", self.record.name, spec)
             raise failure(spec, self.record.name, "deploy", f"unexpected {type(error).__name__}: {error}") from error
 
-    def _failed(self, before: Delivery, error: DeployFailed) -> Delivery:
+    def _fail(self, before: Delivery, error: DeployFailed) -> DeployFailed:
         again = before.failures if before.failed_serial == self.record.serial else 0
-        return replace(before, error=str(error), failed_serial=self.record.serial, failed_at=_now(), failures=again + 1)
+        self._note(replace(before, error=str(error), failed_serial=self.record.serial, failed_at=_now(), failures=again + 1))
+        self.emit(events.DeployFailed(name=self.record.name, spec=before.spec, error=error))
+        return error
 
     def _note(self, delivery: Delivery) -> None:
         self.known[delivery.spec] = delivery

@@ -15,6 +15,7 @@ from renewal_site import RenewalSite, renewal_site
 from acme_middleware import api, events
 from acme_middleware.deploy import state
 from acme_middleware.errors import ConfigurationError, DeployFailed
+from acme_middleware.issuance import deploying
 from acme_middleware.issuance.deleting import delete
 from acme_middleware.issuance.sweep import exit_code, sweep
 from acme_middleware.stores.memory import MemoryStore
@@ -48,6 +49,19 @@ class Hook:
 
     def calls(self) -> list[list[str]]:
         return [line.split() for line in self.told.read_text().splitlines()] if self.told.exists() else []
+
+
+class Nginx:
+    """A program in the place of nginx; its test fails while a file says so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.failing = folder / "nginx.fails"
+        path = folder / "nginx"
+        path.write_text(
+            f"#!/bin/sh\ntest ! -e {self.failing} || {{ echo 'nginx: [emerg] unknown directive \"foo\"' >&2; exit 1; }}\n"
+        )
+        path.chmod(0o755)
+        self.spec = f"nginx:?binary={path}"
 
 
 @pytest.fixture
@@ -132,6 +146,35 @@ def test_where_the_proof_fails_what_stands_before_it_is_repeated(site: RenewalSi
     assert (len(hook.calls()), len(after.calls())) == (2, 1)
     site.issue(NAME, deploy=[hook.spec, after.spec])
     assert (len(hook.calls()), len(after.calls())) == (2, 1), "without the proof nothing is in doubt"
+
+
+def test_where_one_puts_the_certificate_before_back_none_counts_as_done(site: RenewalSite, hook: Hook, tmp_path: Path) -> None:
+    """A server behind it would load the old certificate, and one before it loads that at its next start."""
+    nginx = Nginx(tmp_path)
+    after, current = Hook(tmp_path, "after"), live(site) / NAME / "current"
+    specs = [hook.spec, nginx.spec, after.spec]
+    first = site.issue(NAME, deploy=specs).record.serial
+    nginx.failing.touch()
+    site.to_renewal(NAME)
+    results = site.sweep(deploy=specs)
+    second, known = site.record(NAME).serial, state.read(live(site), NAME)
+    assert os.readlink(current) == "1"
+    assert [serial for _, serial, *_ in hook.calls()] == [first, second]
+    assert [serial for _, serial, *_ in after.calls()] == [first], "it would have loaded the old one"
+    assert not any(known[spec].is_done(second) for spec in specs)
+    assert (
+        f"{after.spec}: look at what is published: {nginx.spec} has put the certificate before back" in known[after.spec].error
+    )
+    assert [event.spec for event in site.said(events.DeployFailed)] == [nginx.spec, after.spec, hook.spec]
+    assert "unknown directive" in results[NAME].reason, "of the three, the one that says why"
+
+    told = (live(site) / NAME / "2").stat().st_ino
+    nginx.failing.unlink()
+    assert run(site, deploy=specs) == ({NAME: "not due"}, 0)
+    assert run(site, deploy=specs) == ({NAME: "not due"}, 0)
+    assert (os.readlink(current), current.stat().st_ino) == ("2", told), "the path that the first hook was given"
+    assert [serial for _, serial, *_ in hook.calls()] == [first, second, second]
+    assert [serial for _, serial, *_ in after.calls()] == [first, second]
 
 
 def test_deployers_come_from_the_configuration_and_from_no_record(site: RenewalSite, hook: Hook) -> None:
@@ -231,8 +274,6 @@ class TestBadInput:
 
 def site_deploys(site: RenewalSite, hook: Hook) -> tuple[DeployFailed, ...]:
     """Deploy what is published now, without publishing it again."""
-    from acme_middleware.issuance import deploying
-
     return deploying.deploy(site.options(deploy=[hook.spec]), live(site), site.record(NAME), site.events.append)
 
 
