@@ -7,33 +7,28 @@ The CA is told first and the records are marked then: killed in between, the sam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from cryptography import x509
 
-from acme_middleware import authorities, clock
+from acme_middleware import authorities
 from acme_middleware.authorities import Authority
 from acme_middleware.errors import CARefused, ConfigurationError, StoreMisconfigured
 from acme_middleware.issuance import accounts, keys, lineages, plan
 from acme_middleware.issuance.certificate import facts
 from acme_middleware.issuance.conversation import Conversation
 from acme_middleware.issuance.failover import account_of, suited
+from acme_middleware.issuance.marking import mark_all
 from acme_middleware.issuance.records import (
     KEY_COMPROMISE,
     AccountRecord,
     CertificateRecord,
-    OrderRecord,
-    RenewalRecord,
     Stored,
     account_key,
     certificate_key,
-    order_key,
-    renewal_key,
 )
-from acme_middleware.issuance.renewal import record_of, write_public
-from acme_middleware.lease import lease
+from acme_middleware.issuance.renewal import record_of
 from acme_middleware.options import Options
 from acme_middleware.protocol.revocation import REASONS
 from acme_middleware.protocol.revocation import revoke as tell
@@ -88,18 +83,27 @@ def revoke_stored(options: Options, name: str, *, reason: str, key_pem: bytes | 
         CARefused, CAUnreachable, UnexpectedAnswer, LeaseHeld, StoreUnavailable: as they say.
         LeaseLost, Conflict: it is revoked, and another process has taken over its records before they were marked.
     """
+    _refuse_reason(reason)
+    with lineages.state(options) as store:
+        return _revoke_made(options, store, lineages.certificate(store, name), reason, key_pem)
+
+
+def _refuse_reason(reason: str) -> None:
     if reason not in REASONS:
         raise ConfigurationError(f"{reason!r} is no reason", hint=f"the reasons are: {', '.join(REASONS)}", option="reason")
-    with lineages.state(options) as store:
-        made = lineages.certificate(store, name)
-        leaf = read_certificate(made.cert_pem.encode(), f"the stored certificate {made.name}")
-        own = made.key_pem.encode() if key_pem is None else _own_key(key_pem, leaf)
-        where, account = _account(store, made)
-        authority = _authority(options, made, account)
-        signers = [_Signer(where, None, own)]
-        if account is not None and key_pem is None:
-            signers.insert(len(signers) if reason == KEY_COMPROMISE else 0, _Signer(where, account, None))
-        return _revoke(options, store, authority, leaf, signers, reason, made)
+
+
+def _revoke_made(
+    options: Options, store: SealedStore, made: CertificateRecord, reason: str, key_pem: bytes | None
+) -> Revocation:
+    leaf = read_certificate(made.cert_pem.encode(), f"the stored certificate {made.name}")
+    own = made.key_pem.encode() if key_pem is None else _own_key(key_pem, leaf)
+    where, account = _account(store, made)
+    authority = _authority(options, made, account)
+    signers = [_Signer(where, None, own)]
+    if account is not None and key_pem is None:
+        signers.insert(len(signers) if reason == KEY_COMPROMISE else 0, _Signer(where, account, None))
+    return _revoke(options, store, authority, leaf, signers, reason, made)
 
 
 def revoke_file(options: Options, cert_pem: bytes, *, reason: str, key_pem: bytes | None = None) -> Revocation:
@@ -114,23 +118,24 @@ def revoke_file(options: Options, cert_pem: bytes, *, reason: str, key_pem: byte
         ConfigurationError: the files are no certificate and its key, or there is neither a key nor an account; nothing was
             sent. And as :func:`revoke_stored`.
     """
-    store = lineages.open_state(options)
-    leaf = read_certificate(cert_pem, "--cert")
-    own = None if key_pem is None else _own_key(key_pem, leaf)
-    known, _ = _readable(store, CertificateRecord, certificate_key(""))
-    stored = next((made for made in known.values() if _leaf(made) == leaf), None)
-    if stored is not None:
-        return revoke_stored(options, stored.name, reason=reason, key_pem=own)
-    authority = authorities.find_all(options.ca)[0]
-    where = account_key(authority.id, account_of(suited(options, [authority], authority)))
-    account = AccountRecord.read(store, where) if own is None else None
-    if own is None and (account is None or not account.url):
-        raise ConfigurationError(
-            f"the store has no account at {authority.title}, and no key was given",
-            hint="name the certificate's own key with --key, or the CA that issued it with --ca",
-            option="ca",
-        )
-    return _revoke(options, store, authority, leaf, [_Signer(where, account, own)], reason)
+    _refuse_reason(reason)
+    with lineages.state(options) as store:
+        leaf = read_certificate(cert_pem, "--cert")
+        own = None if key_pem is None else _own_key(key_pem, leaf)
+        known, _ = _readable(store, CertificateRecord, certificate_key(""))
+        stored = next((made for made in known.values() if _leaf(made) == leaf), None)
+        if stored is not None:  # this very one: by its name there may be a successor at any moment
+            return _revoke_made(options, store, stored, reason, own)
+        authority = authorities.find_all(options.ca)[0]
+        where = account_key(authority.id, account_of(suited(options, [authority], authority)))
+        account = AccountRecord.read(store, where) if own is None else None
+        if own is None and (account is None or not account.url):
+            raise ConfigurationError(
+                f"the store has no account at {authority.title}, and no key was given",
+                hint="name the certificate's own key with --key, or the CA that issued it with --ca",
+                option="ca",
+            )
+        return _revoke(options, store, authority, leaf, [_Signer(where, account, own)], reason)
 
 
 def read_certificate(pem: bytes, what: str) -> x509.Certificate:
@@ -180,9 +185,9 @@ def _revoke(
     if made is None or reason == KEY_COMPROMISE:
         found, unread = _readable(store, CertificateRecord, certificate_key(""))
         concerned = [entry for entry in found.values() if reason == KEY_COMPROMISE and _has_key_of(entry, leaf)]
-    due = tuple(entry.name for entry in concerned if _mark(options, store, entry, reason, unread))
+    due = mark_all(options, store, concerned, reason, unread)
     by = "key" if signer.account is None else "account"
-    return Revocation(says.names, says.serial, authority.title, by, not now, reason, due, tuple(unread))
+    return Revocation(says.names, says.serial, authority.title, by, not now, reason, tuple(due), tuple(unread))
 
 
 def _readable(store: SealedStore, kind: type[Kept], prefix: str) -> tuple[dict[str, Kept], list[str]]:
@@ -208,39 +213,6 @@ def _has_key_of(made: CertificateRecord, leaf: x509.Certificate) -> bool:
     """Whether a certificate has the key of another, as renewals under REUSE_KEY do."""
     other = _leaf(made)
     return other is not None and other.public_key() == leaf.public_key()
-
-
-def _mark(options: Options, store: SealedStore, made: CertificateRecord, reason: str, unread: list[str]) -> bool:
-    """
-    Let a certificate be due, and let its key not be used again where it is known to others.
-
-    Args:
-        unread: Gets the key of the order under way where that cannot be read: nobody goes on with it then.
-    """
-    with lease(store, made.name, wait=options.wait) as held:
-        now = CertificateRecord.read(store, certificate_key(made.name))
-        if now is None or (now.key_pem != made.key_pem if reason == KEY_COMPROMISE else now.cert_pem != made.cert_pem):
-            return False  # somebody has just renewed it, and not for the compromised key
-        held.check()
-        if now.revoked != KEY_COMPROMISE:
-            now = replace(now, revoked=reason)
-            now = replace(now, version=now.write(store, certificate_key(now.name), expect=now.version))
-        if now.revoked == KEY_COMPROMISE:
-            # An order under way may be about to bring a certificate for the same key.
-            try:
-                order = OrderRecord.read(store, order_key(now.name))
-            except StoreMisconfigured:
-                order = None
-                unread.append(order_key(now.name))
-            if order is not None and order.key_pem == now.key_pem:
-                store.delete(order_key(now.name))
-        try:
-            record = RenewalRecord.read(store, renewal_key(now.name))
-        except StoreMisconfigured:
-            record = None
-        record = record_of(now) if record is None or record.issued_at != now.issued_at else record
-        write_public(store, now, replace(record, revoked=now.revoked, renew_after=min(clock.now(), record.renew_after)))
-    return True
 
 
 def _own_key(pem: bytes, leaf: x509.Certificate) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from renewal_site import RenewalSite, renewal_site
 
 from acme_middleware import encryption_keys
 from acme_middleware.cli import main
-from acme_middleware.errors import Conflict
+from acme_middleware.errors import Conflict, LeaseHeld
 from acme_middleware.issuance.issuer import Action
 from acme_middleware.issuance.records import (
     CertificateRecord,
@@ -22,6 +23,7 @@ from acme_middleware.issuance.records import (
 )
 from acme_middleware.issuance.renewal import record_of
 from acme_middleware.issuance.revoking import revoke_file, revoke_stored
+from acme_middleware.lease import lease
 from acme_middleware.stores.base import Expect, Record
 from acme_middleware.stores.memory import MemoryStore
 from acme_middleware.stores.sealed import SealedStore
@@ -170,3 +172,35 @@ def test_marker_that_was_stopped_for_long_does_not_write_over_what_a_successor_h
     public = RenewalRecord.read(store, renewal_key(NAME))
     assert public is not None
     assert (public.fingerprint, public.revoked) == (record_of(stored(store)).fingerprint, "")
+
+
+def test_certificate_of_a_file_is_revoked_and_not_the_successor_that_has_just_taken_its_place(
+    site: RenewalSite, store: Watched
+) -> None:
+    site.issue(NAME)
+    old = stored(store)
+    # After the certificate was found by its file, and before anything is asked of the CA.
+    reads = [lambda: site.issue(NAME, force=True)]
+    scan = store.scan
+
+    def found_then_renewed(prefix: str) -> object:
+        records = list(scan(prefix))
+        if prefix == certificate_key("") and reads:
+            reads.pop()()
+        return iter(records)
+
+    store.scan = found_then_renewed  # type: ignore[assignment, method-assign]
+    done = revoke_file(site.options(), old.cert_pem.encode(), reason="superseded")
+    assert done.serial == record_of(old).serial
+    assert (stored(store).revoked, stored(store).cert_pem != old.cert_pem) == ("", True)
+    assert site.issue(NAME).action is Action.NOT_DUE
+
+
+def test_certificate_that_another_process_works_on_keeps_no_other_in_use(site: RenewalSite, store: Watched) -> None:
+    made = [stored(store, name) for name in (NAME, "www.shop.example") if site.issue(name, reuse_key=True)]
+    # The key of the one is that of the other too.
+    replace(made[1], key_pem=made[0].key_pem, cert_pem=made[0].cert_pem).write(store, certificate_key("www.shop.example"))
+    with lease(store, NAME), pytest.raises(LeaseHeld) as caught:
+        revoke_stored(site.options(wait=0), NAME, reason="keyCompromise")
+    assert "the CA has revoked it" in caught.value.hint
+    assert [stored(store, one.name).revoked for one in made] == ["", "keyCompromise"]
