@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 Address = tuple[str, int]
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 class Directive(NamedTuple):
@@ -35,7 +37,7 @@ class Server:
 
     Attributes:
         names: Its ``server_name``, in lower case.
-        addresses: Where it listens for TLS, as one connects to it from this host.
+        addresses: Where it listens for TLS, as one connects to it from this host; where one would get to another, left out.
         default_at: Those of them at which it answers who asks for a name that no server has.
         certificates: The absolute paths of its certificates; may have variables.
     """
@@ -122,7 +124,7 @@ def _certificates(lines: Iterable[Directive]) -> tuple[str, ...]:
 def _of_blocks(found: Sequence[tuple[list[Directive], tuple[str, ...]]], home: str) -> list[Server]:
     listening = [[line.words[1:] for line in lines if line.words[0] == "listen" and len(line.words) > 1] for lines, _ in found]
     # The words of one `listen` count for all servers with the same address.
-    secure, other, default = set[Address](), set[Address](), dict[Address, int]()
+    secure, other, taken, default = set[Address](), set[Address](), set[Address](), dict[Address, int]()
     for number, ((lines, _), listens) in enumerate(zip(found, listening, strict=True)):
         for address, *words in listens:
             at = _address(address)
@@ -132,6 +134,8 @@ def _of_blocks(found: Sequence[tuple[list[Directive], tuple[str, ...]]], home: s
                 secure.add(at)
             if "proxy_protocol" in words:
                 other.add(at)
+            if not {"quic", "udp"} & set(words):
+                taken.add(at)
             if {"default_server", "default"} & set(words):
                 default[at] = number
     for number, listens in enumerate(listening):
@@ -141,15 +145,17 @@ def _of_blocks(found: Sequence[tuple[list[Directive], tuple[str, ...]]], home: s
     made = []
     for number, ((lines, certificates), listens) in enumerate(zip(found, listening, strict=True)):
         names = [word.lower() for line in lines if line.words[0] == "server_name" for word in line.words[1:]]
-        places = dict.fromkeys(
-            at for address, *words in listens if "quic" not in words and (at := _address(address)) in secure - other and at
-        )
+        places = {
+            at: to
+            for address, *words in listens
+            if "quic" not in words and (at := _address(address)) and at in secure - other and (to := _reached(at, taken))
+        }
         if places and certificates:
             made.append(
                 Server(
                     tuple(names),
-                    tuple(places),
-                    frozenset(at for at in places if default[at] == number),
+                    tuple(places.values()),
+                    frozenset(to for at, to in places.items() if default[at] == number),
                     tuple(path if path.startswith(("data:", "engine:")) else os.path.join(home, path) for path in certificates),
                 )
             )
@@ -157,9 +163,23 @@ def _of_blocks(found: Sequence[tuple[list[Directive], tuple[str, ...]]], home: s
 
 
 def _address(text: str) -> Address | None:
-    """``443``, ``*:443``, ``[::]:443``, ``192.0.2.1``: where to connect to. None for a socket in a file."""
+    """``443``, ``*:443``, ``[::]:443``, ``192.0.2.1``: the same place always in the same form. None for a socket in a file."""
     found = re.fullmatch(r"(?:(?P<host>\[[^\]]+\]|[^:\[\]]*):)?(?P<port>\d+)|(?P<only>\[[^\]]+\]|[^:\[\]]+)", text)
     if not found:
         return None
     host = (found["host"] or found["only"] or "*").strip("[]")
-    return {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), int(found["port"] or 80)  # noqa: S104
+    try:
+        host = ipaddress.ip_address("0.0.0.0" if host == "*" else host).compressed  # noqa: S104
+    except ValueError:
+        host = host.lower()  # a name
+    return host, int(found["port"] or 80)
+
+
+def _reached(at: Address, taken: set[Address]) -> Address | None:
+    """
+    Where to connect to. None for a listener on all addresses beside one on the loopback address.
+
+    nginx gives a connection to the listener that has its very address, so that nobody on this host gets to the other.
+    """
+    host, port = LOOPBACK.get(at[0], at[0]), at[1]
+    return None if host != at[0] and {(host, port), ("localhost", port)} & taken else (host, port)

@@ -132,6 +132,25 @@ class TestWell:
         assert "no server" not in caplog.text
 
 
+def test_a_public_site_is_not_taken_for_another_that_this_host_alone_gets_to(
+    lab: NginxLab, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, address in (("internal.example", "127.0.0.1:"), (NAME, "")):
+        deployment(lab.live, name)
+        lab.site(name)
+        conf = lab.folder / "sites" / f"{name}.conf"
+        conf.write_text(conf.read_text().replace("listen 127.0.0.1:", f"listen {address}"))
+    lab.start()
+    renewed = deployment(lab.live, NAME)
+    parse(lab.spec.replace("timeout=10", "timeout=1")).deploy(renewed)
+    assert f"{NAME}: nginx was reloaded, but no server of its configuration that could be looked at" in caplog.text
+    assert os.readlink(renewed.current) == renewed.directory.name
+    until(lambda: served("127.0.0.2", lab.port, NAME).chain[:1] == (leaf(renewed),))
+    internal = deployment(lab.live, "internal.example")
+    parse(lab.spec).deploy(internal)
+    assert lab.presents("internal.example") == leaf(internal)
+
+
 DUAL = """server {{
     listen 127.0.0.1:{port} ssl; server_name {name}; ssl_protocols {protocols};
     ssl_certificate {live}/ec/current/fullchain.pem; ssl_certificate_key {live}/ec/current/privkey.pem;

@@ -120,6 +120,34 @@ def asked(folder: Path, made: Deployment, http: str, more: str = "", **files: st
         ),
         pytest.param("server { listen 443; server_name shop.example; {pair} }", {}, [], id="no TLS"),
         pytest.param(
+            "server { listen 443 ssl; listen [::]:443 ssl; server_name shop.example; {pair} } "
+            "server { listen 127.0.0.1:443 ssl; server_name shop.example; {other} } ",
+            {},
+            ["shop.example at [::1]:443"],
+            id="all addresses beside that of this host, at which another server answers",
+        ),
+        pytest.param(
+            "server { listen *:443 ssl; listen [::]:443 ssl; server_name shop.example; {pair} } "
+            "server { listen 127.0.0.1:444 ssl; listen [0:0::1]:443; server_name other.example; {other} } ",
+            {},
+            ["shop.example at 127.0.0.1:443"],
+            id="the same by IPv6, and at another port",
+        ),
+        pytest.param(
+            "server { listen 443 ssl; listen 127.0.0.1:443 ssl; server_name shop.example; {pair} } "
+            "server { listen 0.0.0.0:443 ssl default_server; server_name other.example; {other} } ",
+            {},
+            ["shop.example at 127.0.0.1:443"],
+            id="both in the same server",
+        ),
+        pytest.param(
+            "server { listen 443 ssl; server_name shop.example; {pair} } "
+            "server { listen localhost:443; server_name other.example; } ",
+            {},
+            [],
+            id="all addresses beside localhost",
+        ),
+        pytest.param(
             "server { listen 443 ssl proxy_protocol; listen unix:{live}/socket ssl; listen 444 ssl; "
             "server_name shop.example; {pair} }",
             {},
