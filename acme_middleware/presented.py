@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["kind_of", "problem_of"]
 
 
-def problem_of(chain: Sequence[bytes], name: str, presented: str, expected: str) -> str:
+def problem_of(chain: Sequence[bytes], name: str, presented: str, expected: str, *, chained: bool = True) -> str:
     """
     What is wrong with what a server sent to a client that asked for ``name``; "" if nothing is.
 
@@ -23,6 +23,7 @@ def problem_of(chain: Sequence[bytes], name: str, presented: str, expected: str)
         chain: All that it sent, in DER, the certificate first.
         presented: The fingerprint of that certificate.
         expected: The fingerprint of the one that it should have sent.
+        chained: Whether there is a chain that it should have sent with it: none where the CA issues from its root.
     """
     from cryptography import x509  # whoever imports this may never come to look at a certificate
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -39,7 +40,7 @@ def problem_of(chain: Sequence[bytes], name: str, presented: str, expected: str)
             return f"another certificate is served, serial {leaf.serial_number:x}, which {validity} {until:%Y-%m-%d %H:%M} UTC"
         if until <= clock.now():
             return f"the certificate is served, and expired at {until:%Y-%m-%d %H:%M} UTC"
-        return _problem_of_chain(leaf, certificates[1:])
+        return _problem_of_chain(leaf, certificates[1:], chained=chained)
     except (
         ValueError,
         UnsupportedAlgorithm,
@@ -65,10 +66,10 @@ def kind_of(certificate: bytes) -> str:
     return "ECDSA" if isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey) else ""
 
 
-def _problem_of_chain(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> str:
+def _problem_of_chain(leaf: x509.Certificate, others: Sequence[x509.Certificate], *, chained: bool) -> str:
     """Clients take the chain in any order (RFC 8446 section 4.4.2), but none of them searches for what was not sent."""
-    if leaf.issuer == leaf.subject:
-        return ""  # self-signed: there is nothing above it
+    if leaf.issuer == leaf.subject or not (others or chained):
+        return ""  # self-signed, or signed by a root, which clients have: there is nothing to send besides
     above = [one for one in others if _has_issued(one, leaf)]
     if not others:
         return "the certificate is served without its chain: the server needs fullchain.pem, not cert.pem"

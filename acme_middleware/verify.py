@@ -133,7 +133,9 @@ def served(host: str, port: int, name: str, *, timeout: float = TIMEOUT, kind: s
     return Seen(hashlib.sha256(chain[0]).hexdigest(), chain)
 
 
-def proof(host: str, port: int, name: str, fingerprint: str, *, wait: float = 0.0, timeout: float = TIMEOUT) -> Finding:
+def proof(
+    host: str, port: int, name: str, fingerprint: str, *, wait: float = 0.0, timeout: float = TIMEOUT, chained: bool = True
+) -> Finding:
     """
     Whether one server presents one certificate, for one of its names.
 
@@ -143,10 +145,11 @@ def proof(host: str, port: int, name: str, fingerprint: str, *, wait: float = 0.
         fingerprint: The SHA-256 of the certificate that it should present.
         wait: Seconds to go on asking while it presents another one, or nothing.
         timeout: Seconds for each try.
+        chained: Whether it has a chain to be presented with it; False for that of a CA that issues from its root.
     """
     deadline = time.monotonic() + wait
     while True:
-        found = _look(_Place(_asked_as(name), host, port), fingerprint, timeout)
+        found = _look(_Place(_asked_as(name), host, port), fingerprint, timeout, chained)
         if found.ok or not _pause(deadline):
             return found
 
@@ -158,6 +161,7 @@ def verify(
     wait: float = 0.0,
     timeout: float = TIMEOUT,
     stop: threading.Event | None = None,
+    chained: bool = True,
 ) -> list[Finding]:
     """
     Whether a certificate is served for every name in it, at every address.
@@ -169,6 +173,7 @@ def verify(
         wait: Seconds to go on asking where another certificate is presented, or none: servers need a moment to reload.
         timeout: Seconds for each try.
         stop: Set by another thread, it ends the wait.
+        chained: Whether it has a chain to be presented with it; False for that of a CA that issues from its root.
 
     Returns:
         What each address gave for each name. One that this host has no network for is unsure; if nothing else could be asked
@@ -182,7 +187,8 @@ def verify(
         found = {place: found[place] for place in places if place in found and found[place].ok}
         left = [place for place in places if place not in found]
         with ThreadPoolExecutor(min(len(left), MOST_AT_ONCE) or 1) as pool:
-            found.update(zip(left, pool.map(lambda place: _look(place, record.fingerprint, timeout), left), strict=True))
+            seen = pool.map(lambda place: _look(place, record.fingerprint, timeout, chained), left)
+            found.update(zip(left, seen, strict=True))
         if all(finding.ok or finding.unsure for finding in found.values()) or not _pause(deadline, stop):
             return _judged([found[place] for place in places])
 
@@ -220,7 +226,7 @@ def _places(name: str, addresses: Sequence[tuple[str, int]] | None) -> list[_Pla
     return places
 
 
-def _look(place: _Place, fingerprint: str, timeout: float) -> Finding:
+def _look(place: _Place, fingerprint: str, timeout: float, chained: bool) -> Finding:
     if place.problem:
         return Finding(place.name, "", problem=place.problem)
     seen = served(place.host, place.port, place.name, timeout=timeout)
@@ -228,7 +234,7 @@ def _look(place: _Place, fingerprint: str, timeout: float) -> Finding:
     if seen.fingerprint != fingerprint and (other := {"RSA": "ECDSA", "ECDSA": "RSA"}.get(seen.kind)):
         besides = served(place.host, place.port, place.name, timeout=timeout, kind=other)
         seen = besides if besides.fingerprint == fingerprint else seen
-    problem = seen.error or problem_of(seen.chain, place.name, seen.fingerprint, fingerprint)
+    problem = seen.error or problem_of(seen.chain, place.name, seen.fingerprint, fingerprint, chained=chained)
     return Finding(place.name, str(place), seen.fingerprint, problem, seen.no_way)
 
 

@@ -229,6 +229,15 @@ def test_the_chain_is_one_that_clients_can_follow(sent, says):
     assert says in found.problem
 
 
+def test_where_there_is_no_chain_none_is_missed_and_a_wrong_one_is_wrong_all_the_same():
+    made, stranger = certificate("example.com"), certificate("other.example", number=1).cert
+    with Server(made.cert, made.key) as server:
+        assert verify.proof(*server.place, "example.com", Should.be(made).fingerprint, chained=False).ok
+        server.load(made.cert, stranger, made.key)
+        found = verify.proof(*server.place, "example.com", Should.be(made).fingerprint, chained=False)
+    assert "none of it has issued" in found.problem
+
+
 @pytest.mark.parametrize(
     "damage",
     [

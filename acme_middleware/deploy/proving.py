@@ -55,10 +55,11 @@ class Verify:
         try:
             pem = (deployment.directory / "cert.pem").read_text("ascii")
             fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
+            chained = bool((deployment.directory / "chain.pem").read_bytes().strip())
         except (OSError, ValueError) as error:
             raise failed(self, deployment, "read the certificate", f"{deployment.directory}: {error}") from error
         expected = _Expected(deployment.name, deployment.names, fingerprint)
-        findings = verify(expected, self.addresses, wait=self.wait)
+        findings = verify(expected, self.addresses, wait=self.wait, chained=chained)
         problems = tuple(str(finding) for finding in findings if not finding.ok and not finding.unsure)
         try:
             proofs.write(deployment.current.parent.parent, Proof(deployment.name, fingerprint, clock.now(), problems))

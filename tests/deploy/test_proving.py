@@ -14,7 +14,9 @@ from tls_servers import Server
 
 from acme_middleware.deploy import proofs
 from acme_middleware.deploy.deployers import parse
+from acme_middleware.deploy.publish import Pems
 from acme_middleware.errors import ConfigurationError, DeployFailed
+from acme_middleware.testing.certificates import self_made
 
 NAME = "example.com"
 
@@ -81,6 +83,16 @@ def test_it_waits_for_a_server_that_takes_a_moment(tmp_path):
     found = proofs.read(tmp_path, NAME)
     assert found is not None
     assert found.served
+
+
+def test_a_certificate_that_a_root_has_issued_has_no_chain_to_be_missed(tmp_path):
+    pems = self_made(NAME)
+    alone = deployment(tmp_path, NAME, pems=Pems(pems.key, pems.cert, b""))
+    with Server((alone.directory / "fullchain.pem").read_bytes(), pems.key) as server:
+        verifies = parse(f"verify:127.0.0.1:{server.port}?wait=0")
+        verifies.deploy(alone)
+        with pytest.raises(DeployFailed, match="is served without its chain"):
+            verifies.deploy(deployment(tmp_path, NAME, pems=pems))
 
 
 @pytest.mark.parametrize(
