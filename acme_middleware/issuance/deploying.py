@@ -100,7 +100,7 @@ def deploy(
         force: Call those that are done as well.
 
     Returns:
-        What has failed.
+        What has failed. Nothing has where another one was published meanwhile: then it is not deployed either.
 
     Raises:
         ConfigurationError: DEPLOY is set, and ``root`` is None.
@@ -137,8 +137,7 @@ class _Deploying:
         current = self.root / directory_name(self.record.name) / "current"
         directory = Path(os.path.realpath(current))
         if not has_files_of(directory, self.record):
-            # Somebody has published a later one, or taken this one back: who did it says what became of it.
-            return ()
+            return self._not_shown(directory, self.specs if force else _pending(self.specs, self.known, self.record))
         errors, last = [], ""
         for spec in self.specs if force else _pending(self.specs, self.known, self.record):
             before = self.known.get(spec, Delivery(spec))
@@ -160,6 +159,21 @@ class _Deploying:
                 self._require_shown(before.spec, last, directory, current)
             except DeployFailed as error:
                 errors.append(self._fail(before, error))
+        return tuple(errors)
+
+    def _not_shown(self, shown: Path, specs: Sequence[str]) -> tuple[DeployFailed, ...]:
+        """
+        What has failed where this certificate was taken back. It is not noted: whoever took it back has noted why.
+
+        Where somebody has published a later one, nothing has failed here: who did it says what became of that.
+        """
+        versions = [number for number in _versions(shown.parent) if has_files_of(shown.with_name(str(number)), self.record)]
+        if not shown.name.isdecimal() or max(versions, default=0) < int(shown.name):
+            return ()
+        why = "the certificate before has been put back"
+        errors = [failure(spec, self.record.name, "look at what is published", why) for spec in specs]
+        for error in errors:
+            self.emit(events.DeployFailed(name=self.record.name, spec=error.spec, error=error))
         return tuple(errors)
 
     def _require_shown(self, spec: str, last: str, directory: Path, current: Path) -> None:
@@ -237,11 +251,14 @@ def _previous(directory: Path) -> Path | None:
     """The version before this one, while it is there."""
     if not directory.name.isdecimal():
         return None
+    older = [number for number in _versions(directory.parent) if number < int(directory.name)]
+    return directory.with_name(str(max(older))) if older else None
+
+
+def _versions(lineage: Path) -> list[int]:
     with suppress(OSError):
-        older = [int(entry) for entry in os.listdir(directory.parent) if entry.isascii() and entry.isdecimal()]
-        numbers = [number for number in older if number < int(directory.name)]
-        return directory.with_name(str(max(numbers))) if numbers else None
-    return None
+        return [int(entry) for entry in os.listdir(lineage) if entry.isascii() and entry.isdecimal()]
+    return []
 
 
 def _as_in_certificates(name: str) -> str:

@@ -132,6 +132,9 @@ class Follower:
         errors = deploying.deploy(self.options, self.root, record, self.emit, force=force)
         if errors:
             return Result(record.name, "failed", record, "; ".join(map(str, errors)), errors[0])
+        if specs and not (is_published(self.root, record) and deploying.is_deployed(specs, self.root, record)):
+            # Then nothing was called for this one, and nothing has failed with it: it is looked at again, and not settled.
+            return Result(record.name, "failed", record, "another certificate was published meanwhile")
         if published and not specs:
             return Result(record.name, "in place", record)
         return Result(record.name, "deployed" if specs else "published", record)

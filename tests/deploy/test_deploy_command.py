@@ -19,9 +19,11 @@ from renewal_site import RenewalSite, renewal_site
 from acme_middleware import events, renewer
 from acme_middleware.cli import timers
 from acme_middleware.deploy import state
+from acme_middleware.deploy.publish import publish
 from acme_middleware.errors import ConfigurationError
 from acme_middleware.issuance.following import Follower
 from acme_middleware.renewer import Renewer
+from acme_middleware.testing.certificates import self_made
 
 NAME = "shop.example"
 COMMAND = [sys.executable, "-c", "import sys; from acme_middleware.cli import main; sys.exit(main())"]
@@ -246,6 +248,44 @@ def test_what_fails_is_tried_again_later_and_keeps_no_other_waiting(
     assert {result.name: result.action for result in follower.look()} == {NAME: "deployed", "other.example": "deployed"}
     assert follower.look() == []
     assert {type(event) for event in site.events} >= {events.Deployed, events.DeployFailed, events.Published}
+
+
+@pytest.mark.parametrize("meanwhile", ["put back", "another certificate"])
+def test_what_is_put_back_or_replaced_while_the_watcher_waits_is_not_settled(
+    site: RenewalSite, tmp_path: Path, hook: str, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    nginx, second = tmp_path / "nginx", tmp_path / "second"
+    nginx.write_text(f"#!/bin/sh\ntest ! -e {tmp_path}/fails\n")
+    nginx.chmod(0o755)
+    given = site.options(publish_dir=second, deploy=[f"nginx:?binary={nginx}", hook])
+    waits = True
+
+    def other(event: events.Event) -> None:
+        """What another process does between the publication and the lock of what is deployed."""
+        nonlocal waits
+        if not isinstance(event, events.Published) or not waits:
+            return
+        waits = False
+        if meanwhile == "another certificate":
+            publish(second, NAME, lambda: self_made(NAME))
+        else:
+            (tmp_path / "fails").touch()
+            assert [result.action for result in Follower(given, listener=site.events.append).once()] == ["failed"]
+            (tmp_path / "fails").unlink()
+
+    site.issue(NAME, deploy=[])
+    Follower(given, listener=site.events.append).once()
+    site.to_renewal(NAME)
+    site.sweep(deploy=[])
+    watcher = Follower(given, listener=other)
+    result = watcher.look()[0]
+    assert (result.action, meanwhile in result.reason) == ("failed", True)
+    assert watcher.look() == [], "not at once"
+    later = time.monotonic() + 31
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert [result.action for result in watcher.look()] == ["deployed"]
+    assert told(tmp_path)[-1] == site.record(NAME).serial
+    assert watcher.look() == []
 
 
 def test_a_host_without_a_place_for_files_is_told_so(site: RenewalSite, tmp_path: Path) -> None:

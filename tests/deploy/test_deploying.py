@@ -177,6 +177,20 @@ def test_where_one_puts_the_certificate_before_back_none_counts_as_done(site: Re
     assert [serial for _, serial, *_ in after.calls()] == [first, second]
 
 
+def test_who_comes_after_another_that_put_it_back_does_not_say_that_it_is_deployed(site: RenewalSite, tmp_path: Path) -> None:
+    nginx = Nginx(tmp_path)
+    site.issue(NAME, deploy=[nginx.spec])
+    nginx.failing.touch()
+    site.to_renewal(NAME)
+    assert run(site, deploy=[nginx.spec]) == ({NAME: "failed"}, 1)
+    nginx.failing.unlink()
+    noted = state.read(live(site), NAME)
+    errors = deploying.deploy(site.options(deploy=[nginx.spec]), live(site), site.record(NAME), site.events.append)
+    assert [error.step for error in errors] == ["look at what is published"]
+    assert "the certificate before has been put back" in str(errors[0])
+    assert state.read(live(site), NAME) == noted, "why it was put back"
+
+
 def test_deployers_come_from_the_configuration_and_from_no_record(site: RenewalSite, hook: Hook) -> None:
     site.issue(NAME, deploy=[hook.spec])
     assert hook.spec not in site.store.get("renewal/" + NAME).value.decode()  # type: ignore[union-attr]
