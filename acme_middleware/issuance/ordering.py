@@ -145,8 +145,6 @@ class Ordering:
             raise CertificateRejected(
                 f"the CA did not issue the certificate: {said}", hint="the same command starts a new order"
             )
-        if self.attempt is not None:
-            self.attempt.issued()
         try:
             chains = acme_order.download(
                 self.network, order.certificate, alternates=bool(self.options.preferred_chain), warn=self._warn
@@ -156,11 +154,12 @@ class Ordering:
         except (CertificateRejected, CARefused) as error:
             # The next run must not download the same again, nor ask for what is not there.
             if isinstance(error, CertificateRejected) or acme_order.is_gone(error):
+                self._count_issued()
                 self.forget_order()
             raise
+        self._count_issued()
         if not preferred:
-            message = f"the CA offers no chain up to {self.options.preferred_chain}; its default chain is used"
-            self._warn(message)
+            self._warn(f"the CA offers no chain up to {self.options.preferred_chain}; its default chain is used")
         return CertificateRecord(
             name=self.lineage,
             names=tuple(entry.value for entry in wanted),
@@ -272,6 +271,14 @@ class Ordering:
             if not acme_order.is_gone(error):
                 raise
             return None  # expired, and forgotten by the CA
+
+    def _count_issued(self) -> None:
+        # Once the order is done with: while its certificate cannot be downloaded, each run comes by here.
+        try:
+            if self.attempt is not None:
+                self.attempt.issued()
+        except AcmeMiddlewareError as trouble:
+            self._warn(f"the certificate could not be counted: {trouble}")
 
     def _count_order(self) -> None:
         # Once the order is saved, or cannot be, and never before: the CA has counted it either way. A count that is lost, to a

@@ -13,7 +13,7 @@ from renewal_site import RenewalSite, renewal_site
 
 from acme_middleware import events
 from acme_middleware.authorities import AUTHORITIES, Authority, Limit, Limits
-from acme_middleware.errors import NotYet, StoreUnavailable, ValidationFailed
+from acme_middleware.errors import CARefused, NotYet, StoreUnavailable, ValidationFailed
 from acme_middleware.issuance import ledger
 from acme_middleware.issuance.budgets import BudgetRecord
 from acme_middleware.issuance.issuer import Action, Issuer
@@ -119,6 +119,24 @@ def test_store_that_restarts_when_the_order_was_placed_loses_neither_the_order_n
     site.ca.resolve["*"] = AcmeMiddleware(no_page, store=challenges)
     assert site.issue(NAME, ca="limited", store=store, challenge_store=challenges).action is Action.ISSUED
     assert store.back, "the store was never down"
+    assert site.orders() == 1
+    [(where, stored)] = store.scan("budget/")
+    assert len(BudgetRecord.decode(where, stored.value, stored.version).times) == 1
+
+
+def test_certificate_that_cannot_be_downloaded_at_first_is_counted_once(
+    site: RenewalSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(same_names=Limit(5, timedelta(days=7)))
+    limited = Authority("limited", "a CA with limits", site.ca.directory_url, limits=limits)
+    monkeypatch.setitem(AUTHORITIES, "limited", limited)
+    store, challenges = MemoryStore(), MemoryChallengeStore()
+    site.ca.resolve["*"] = AcmeMiddleware(no_page, store=challenges)
+    for _ in range(2):
+        site.ca.fault("rate-limited", where="certificate")
+        with pytest.raises(CARefused, match="rateLimited"):
+            site.issue(NAME, ca="limited", store=store, challenge_store=challenges, force=True)
+    assert site.issue(NAME, ca="limited", store=store, challenge_store=challenges, force=True).action is Action.ISSUED
     assert site.orders() == 1
     [(where, stored)] = store.scan("budget/")
     assert len(BudgetRecord.decode(where, stored.value, stored.version).times) == 1
