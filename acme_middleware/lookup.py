@@ -84,7 +84,11 @@ class Lookup:
         return outcome
 
     def later(self, call: Callable[[], None]) -> bool:
-        """Run a call that may block, soon and in our own threads. Returns False, having done nothing, where too many wait."""
+        """
+        Run a call that may block, soon and in our own threads.
+
+        Returns False, having done nothing, where too many wait, or where there is no thread and none can be started.
+        """
         return self._current().pool.run(call, at_most=WAITING_LATER)
 
     def _current(self) -> _Process:
@@ -138,8 +142,13 @@ class Lookup:
                 process.refuse()
             future.set_result(outcome)
 
-        process.pool.run(work)
-        return future, False
+        if process.pool.run(work):
+            return future, False
+        process.forget(token, future)
+        process.refuse()
+        future.set_result(DOWN)  # others may have joined
+        self._log("no thread can be started to ask it: as many run as the system allows")
+        return DOWN, False
 
     def _ask_here(self, token: str) -> Outcome:
         process = self._current()
@@ -216,12 +225,17 @@ class _Pool:
         with self._lock:
             if at_most is not None and self._unfinished >= at_most:
                 return False
+            # Started before it is counted, and both under the lock: a call is only left to a thread that is there.
+            if self._threads < min(self._unfinished + 1, THREADS):
+                try:
+                    threading.Thread(target=self._work, name="acme-middleware", daemon=True).start()
+                except RuntimeError:  # as many threads as the system allows, or Python is ending
+                    if not self._threads:
+                        return False
+                else:
+                    self._threads += 1
             self._unfinished += 1
-            start = self._threads < min(self._unfinished, THREADS)
-            self._threads += start
         self._calls.put(call)
-        if start:
-            threading.Thread(target=self._work, name="acme-middleware", daemon=True).start()
         return True
 
     def _work(self) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import anyio
 import pytest
@@ -286,6 +287,49 @@ def test_fetches_that_waited_in_the_queue_until_nobody_wanted_them_are_not_made(
     time.sleep(lookup.REFUSED_FOR + 0.1)
     assert looker.fetch("token") == "token.thumbprint"
     assert len(source.calls) == 9
+
+
+@contextmanager
+def no_more_threads():
+    """A system that allows us no more threads; those that there are run on."""
+    start = threading.Thread.start
+
+    def refused(thread):
+        if thread.name == "acme-middleware":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refused)
+        yield
+
+
+def test_where_no_thread_can_be_started_fetches_are_refused_until_one_can(fetch, source, caplog, monkeypatch):
+    monkeypatch.setattr(lookup, "REFUSED_FOR", 0.1)
+    looker = Lookup(source)
+    with no_more_threads():
+        for number in range(lookup.THREADS + 1):
+            assert fetch(looker, f"early-{number}") is DOWN
+            assert not looker.later(lambda: None)
+            looker._current().refuse_until = 0.0
+    assert "no thread can be started" in warnings_of(caplog)[0].getMessage()
+    assert fetch(looker, "early-0") == "early-0.thumbprint"
+    time.sleep(0.1)
+    assert fetch(looker, "token") == "token.thumbprint"
+    assert source.calls == ["early-0", "token"], "what had been refused was done later"
+
+
+def test_where_no_further_thread_can_be_started_the_one_that_is_there_goes_on(source):
+    looker, outcomes = Lookup(source), []
+    assert looker.fetch("token") == "token.thumbprint"
+    callers = [threading.Thread(target=lambda n=n: outcomes.append(looker.fetch(f"slow-{n}"))) for n in range(4)]
+    with no_more_threads():
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+    assert sorted(outcomes) == [f"slow-{number}.thumbprint" for number in range(4)]
+    assert len(source.threads) == 1
 
 
 def test_background_calls_are_bounded(source):
