@@ -73,9 +73,11 @@ class StoreSource:
     def look(self, known: Mapping[str, Offer]) -> Mapping[str, Offer]:
         reader = self._reader
         if reader is None or reader.pid != os.getpid():
-            reader = self._reader = _Reader(self._store, self._check_every)
+            reader = _Reader(self._store, self._check_every)
             alive = weakref.ref(self)
             threading.Thread(target=reader.run, args=(alive,), name="acme-middleware-tls", daemon=True).start()
+            # Only now: where no thread can be started for a moment, the next look tries it again.
+            self._reader = reader
         return reader.offers_now()
 
 

@@ -237,6 +237,22 @@ def test_the_thread_ends_when_nobody_has_the_context_any_more():
     assert not thread.is_alive()
 
 
+def test_where_no_thread_can_be_started_for_a_moment_the_next_look_starts_it(monkeypatch, caplog):
+    store = MemoryStore()
+    expected = saved(store)
+    context = TLSContext(store, check_every=QUICK)
+
+    def refused(thread):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        assert "ALERT_INTERNAL_ERROR" in fails(lambda: handshake(context))
+    assert "can't start new thread" in caplog.text
+    time.sleep(QUICK)  # until the next look
+    assert seen(context) == expected
+
+
 def test_no_secret_is_in_its_log_or_its_name(caplog):
     store = Unreliable()
     saved(store)
