@@ -124,6 +124,10 @@ class FolderSource:
             else:
                 self._said.pop(name, None)
                 return offer
+        if known is not None and os.path.isdir(f"{self._root}/{name}"):
+            # Who renews may unlink a file and then make it anew. Only a folder that is gone says that a certificate is.
+            return self._kept(name, known, f"{self._root}/{name} has no certificate with its key")
+        self._said.pop(name, None)
         return None
 
     def _kept(self, name: str, known: Offer | None, problem: str) -> Offer | None:

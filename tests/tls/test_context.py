@@ -207,6 +207,29 @@ def test_where_the_new_pair_is_no_good_the_old_one_stays_and_the_next_good_one_i
     followed(context, published(live, after) if layout == "ours" else write_in(folder, after))
 
 
+@pytest.mark.parametrize("missing", ["privkey.pem", "fullchain.pem", "both"])
+@pytest.mark.parametrize("layout", ["ours", "certbot's"])
+def test_a_file_that_is_unlinked_before_it_is_made_anew_gives_no_client_the_certificate_of_another(
+    live, caplog, layout, missing
+):
+    published(live, certificate("another.example"), "another.example")
+    folder = live / NAME / ("current" if layout == "ours" else "")
+    if layout == "ours":
+        first = published(live, certificate())
+    else:
+        folder.mkdir()
+        first = write_in(folder, certificate())
+    context = TLSContext(live, check_every=QUICK)
+    assert seen(context) == first
+    for name in ("privkey.pem", "fullchain.pem") if missing == "both" else (missing,):
+        (folder / name).unlink()
+    wait_until(lambda: seen(context) != first or caplog.text, "it is seen", limit=5)
+    assert seen(context) == first
+    assert f"{NAME} has no certificate with its key; the old certificate stays" in caplog.text
+    assert len(caplog.records) == 1
+    followed(context, write_in(folder, certificate(kind="rsa")))
+
+
 def write_in(folder, pems):
     (folder / "privkey.pem").write_bytes(pems.key)
     (folder / "fullchain.pem").write_bytes(pems.cert + pems.chain)
