@@ -24,7 +24,7 @@ from tls_servers import Server
 from acme_middleware import events, verify
 from acme_middleware.deploy import proofs
 from acme_middleware.deploy.deployers import parse
-from acme_middleware.deploy.publish import Pems
+from acme_middleware.deploy.publish import Pems, publish
 from acme_middleware.issuance import verifying
 from acme_middleware.issuance.renewal import record_of
 from acme_middleware.presented import problem_of
@@ -398,6 +398,16 @@ def test_json_has_it_all_in_one_object(tmp_path):
     }
     assert (bad["name"], bad["served"]) == ("other.example", False)
     assert "none for this name" in bad["findings"][0]["problem"]
+
+
+def test_the_command_misses_no_chain_where_the_published_one_is_empty(tmp_path):
+    made = store_certificate(tmp_path / "store", "example.com", published=False, chain_pem="")
+    alone = Pems(made.key_pem.encode(), made.cert_pem.encode(), b"")
+    with Server(pem(alone)) as server:
+        at = ("--address", f"127.0.0.1:{server.port}")
+        assert "is served without its chain" in run(tmp_path, *at).out
+        publish(tmp_path / "store" / "live", "example.com", lambda: alone)
+        assert run(tmp_path, *at).code == 0
 
 
 def test_listeners_are_told_whether_it_is_served(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import ssl
 import threading
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -79,7 +81,8 @@ def verify_all(
             return Verification(item.name, item.record, problem=str(item.error))
         if item.record is None:
             return Verification(item.name, None, problem="there is no certificate yet")
-        findings = verify(item.record, addresses, wait=wait, timeout=timeout, stop=stop)
+        chained = _chained(item.record, root)
+        findings = verify(item.record, addresses, wait=wait, timeout=timeout, stop=stop, chained=chained)
         return Verification(item.name, item.record, tuple(findings))
 
     with ThreadPoolExecutor(MOST_AT_ONCE) as pool:
@@ -105,6 +108,18 @@ def prove(
     item = Item(record.name, record.names, record)
     (found,) = verify_all([item], root, addresses, wait=wait, timeout=timeout, emit=emit)
     return found
+
+
+def _chained(record: RenewalRecord, root: Path | None) -> bool:
+    """Whether there is a chain to be served with it: its public record says nothing of that, the files published here do."""
+    if root is None:
+        return True
+    current = root / record.name / "current"
+    try:
+        der = ssl.PEM_cert_to_DER_cert((current / "cert.pem").read_text("ascii"))
+        return hashlib.sha256(der).hexdigest() != record.fingerprint or bool((current / "chain.pem").read_bytes().strip())
+    except (OSError, ValueError):
+        return True
 
 
 def _note(found: Verification, root: Path | None, emit: events.Listener) -> None:
