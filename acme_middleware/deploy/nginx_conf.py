@@ -163,7 +163,11 @@ def _of_blocks(found: Sequence[tuple[list[Directive], tuple[str, ...]]], home: s
 
 
 def _address(text: str) -> Address | None:
-    """``443``, ``*:443``, ``[::]:443``, ``192.0.2.1``: the same place always in the same form. None for a socket in a file, and for a range of ports."""
+    """
+    ``443``, ``*:443``, ``[::]:443``, ``192.0.2.1``: the same place always in the same form.
+
+    None for a socket in a file, and for a range of ports.
+    """
     if re.search(r"(^|:)\d+-\d+$", text):
         return None
     found = re.fullmatch(r"(?:(?P<host>\[[^\]]+\]|[^:\[\]]*):)?(?P<port>\d+)|(?P<only>\[[^\]]+\]|[^:\[\]]+)", text)
