@@ -26,6 +26,9 @@ SHARE = 20
 PATIENCE = 10
 """What failed is not tried again for ten times as long as that took."""
 
+MOST_TRIED = 3
+"""Certificates that are tried for one handshake: a store that is away may make each of them wait."""
+
 TRIED_AGAIN = "it is tried again by itself"
 
 LOOK, HANDSHAKE = "/look", "/handshake"
@@ -55,7 +58,7 @@ class Served:
         self._source, self._make, self._check_every = source, make, check_every
         self._default = None if default is None else default.lower()
         self._offers: Mapping[str, Offer] = {}
-        self._by_name: dict[str, str] = {}
+        self._by_name: dict[str, list[Offer]] = {}
         self._looked = False
         self._next_look = float("-inf")
         self._held: dict[str, _Held] = {}
@@ -86,24 +89,34 @@ class Served:
             self._pid, self._lock = os.getpid(), threading.Lock()
         if time.monotonic() >= self._next_look:
             self._look()
-        offer = self._offer_for(name)
-        if offer is None:
-            return None
+        offers, at = self._offers_for(name), now()
+        there = [held for offer in offers if (held := self._held.get(offer.key)) is not None]
+        wait = all(held.offer.not_after <= at for held in there)
+        for offer in offers:
+            held = self._newest(offer, wait=wait)
+            if held is not None and held.offer.not_after > at:
+                return held.context
+            if held is not None:
+                there.append(held)
+        return there[0].context if there else None
+
+    def _newest(self, offer: Offer, *, wait: bool) -> _Held | None:
+        """What there is to serve of an offer: it, else the one before it, else None."""
         held = self._held.get(offer.key)
         if held is not None and held.offer.version == offer.version:
-            return held.context
+            return held
         if time.monotonic() < self._not_before.get(offer.key, 0.0):
-            return held.context if held else None
-        # Who has something to serve does not wait for the one who makes the new.
+            return held
         lock = self._lock  # two threads may have made two of them after a fork: each gives back its own
-        if lock.acquire(blocking=held is None):
+        # Who has something to serve does not wait for the one who makes the new.
+        if lock.acquire(blocking=wait and held is None):
             try:
                 held = self._held.get(offer.key)
                 if held is None or held.offer.version != offer.version:
                     held = self._renewed(offer, held)
             finally:
                 lock.release()
-        return held.context if held else None
+        return held
 
     def _look(self) -> None:
         lock = self._lock
@@ -132,25 +145,28 @@ class Served:
             return
         self._told.pop(LOOK, None)
         if found != self._offers:
-            by_name: dict[str, str] = {}
-            for offer in sorted(found.values(), key=lambda offer: offer.not_after):
-                by_name.update(dict.fromkeys(offer.names, offer.key))
-            # One that is known by this very name comes before one that has it among others.
-            by_name.update({offer.name: offer.key for offer in found.values() if offer.name in offer.names})
+            by_name: dict[str, list[Offer]] = {}
+            for offer in sorted(found.values(), key=lambda offer: offer.not_after, reverse=True):
+                for name in offer.names:
+                    by_name.setdefault(name, []).append(offer)
+            for name, offers in by_name.items():
+                # One that is known by this very name comes before one that has it among others.
+                offers.sort(key=lambda offer: offer.name != name)
             for gone in self._held.keys() - found.keys():
                 del self._held[gone]
             self._not_before.clear()
             self._told = {key: said for key, said in self._told.items() if key in found or key == HANDSHAKE}
             self._by_name, self._offers = by_name, found
 
-    def _offer_for(self, name: str | None) -> Offer | None:
+    def _offers_for(self, name: str | None) -> list[Offer]:
+        """The certificates for a name, the best first: while one cannot be loaded, or has expired, the next one is served."""
         offers, by_name = self._offers, self._by_name
         wanted = [] if name is None else [name := name.lower().removesuffix("."), "*." + name.partition(".")[2]]
-        for candidate in [*wanted, *([self._default] if self._default else [])]:
-            offer = offers.get(by_name.get(candidate, ""))
-            if offer is not None:
-                return offer
-        return offers[min(offers)] if offers else None
+        for names in (wanted, [self._default or ""]):
+            if found := {offer.key: offer for candidate in names for offer in by_name.get(candidate, ())}:
+                at = now()
+                return sorted(found.values(), key=lambda offer: offer.not_after <= at)[:MOST_TRIED]
+        return [offers[min(offers)]] if offers else []
 
     def _renewed(self, offer: Offer, held: _Held | None) -> _Held | None:
         """Make the context of an offer; where that fails, the one that is served stays."""

@@ -104,6 +104,14 @@ def test_of_two_certificates_for_a_name_the_one_known_by_it_is_served_else_the_o
     assert seen(context, "b.example") == late
 
 
+def test_one_that_expires_while_it_is_served_gives_its_name_to_a_good_one(live):
+    own = published(live, certificate("www.example.com", expires=timedelta(seconds=2)), "www.example.com")
+    other = published(live, certificate("example.com", "www.example.com"), "example.com")
+    context = TLSContext(live, check_every=60)
+    assert seen(context, "www.example.com") == own
+    followed(context, other, "www.example.com")
+
+
 def test_a_name_that_is_added_by_a_renewal_is_served_and_one_that_is_deleted_no_more(live):
     first = published(live, certificate())
     context = TLSContext(live, check_every=QUICK)
@@ -142,11 +150,11 @@ def test_a_name_that_looks_like_a_path_is_refused(live, name):
     assert "UNRECOGNIZED_NAME" in fails(end.do_handshake)
 
 
-def damage_mismatch(folder):
+def damage_mismatch(folder, name=NAME):
     (folder / "privkey.pem").write_bytes(certificate(number=7).key)
 
 
-def damage_unreadable(folder):
+def damage_unreadable(folder, name=NAME):
     (folder / "privkey.pem").unlink()
     (folder / "privkey.pem").mkdir()
 
@@ -159,12 +167,12 @@ def damage_empty(folder):
     (folder / "fullchain.pem").write_bytes(b"")
 
 
-def damage_expired(folder):
-    pems = certificate(expires=-timedelta(minutes=1))
+def damage_expired(folder, name=NAME):
+    pems = certificate(name, expires=-timedelta(minutes=1))
     (folder / "fullchain.pem").write_bytes(pems.cert + pems.chain)
 
 
-def damage_encrypted(folder):
+def damage_encrypted(folder, name=NAME):
     from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
     (folder / "privkey.pem").write_bytes(
@@ -228,6 +236,35 @@ def test_a_file_that_is_unlinked_before_it_is_made_anew_gives_no_client_the_cert
     assert f"{NAME} has no certificate with its key; the old certificate stays" in caplog.text
     assert len(caplog.records) == 1
     followed(context, write_in(folder, certificate(kind="rsa")))
+
+
+NO_BETTER = [
+    pytest.param("www.example.com", damage_mismatch, id="its key is of another certificate"),
+    pytest.param("www.example.com", damage_unreadable, id="its key cannot be read"),
+    pytest.param("www.example.com", damage_encrypted, id="its key has a password"),
+    pytest.param("www.example.com", damage_expired, id="it has expired"),
+    pytest.param("*.example.com", damage_mismatch, id="a wildcard is there, and its key is of another certificate"),
+    pytest.param("*.example.com", damage_expired, id="a wildcard is there, and it has expired"),
+]
+
+
+@pytest.mark.parametrize("served_before", [True, False])
+@pytest.mark.parametrize(("good", "damage"), NO_BETTER)
+def test_a_certificate_that_is_no_good_takes_its_very_name_from_no_good_one(live, good, damage, served_before):
+    expected = published(live, certificate("example.com", good), "example.com")
+    context = TLSContext(live, check_every=QUICK)
+    if served_before:
+        assert seen(context, "www.example.com") == expected
+    folder = live / "www.example.com"
+    folder.mkdir()
+    write_in(folder, certificate("www.example.com", number=3))
+    damage(folder, "www.example.com")
+    for _ in range(3):
+        time.sleep(QUICK)  # until the next look
+        assert seen(context, "www.example.com") == expected
+    if (folder / "privkey.pem").is_dir():
+        (folder / "privkey.pem").rmdir()
+    followed(context, write_in(folder, certificate("www.example.com")), "www.example.com")
 
 
 def write_in(folder, pems):
