@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import partial
 
 from acme_middleware.deploy.snapshot import Snapshot, Version
@@ -21,7 +22,7 @@ from acme_middleware.errors import AcmeMiddlewareError, NoSuchCertificate, Store
 from acme_middleware.issuance.records import CertificateRecord, RenewalRecord, certificate_key, renewal_key
 from acme_middleware.stores import open_store
 from acme_middleware.stores.base import Store
-from acme_middleware.tls.sources import Offer
+from acme_middleware.tls.sources import Offer, named_in
 
 __all__ = ["StoreSource", "open_sealed"]
 
@@ -56,7 +57,8 @@ def open_sealed(url: str) -> Store:
 
 class StoreSource:
     """
-    The certificates in a store. They are known by their ``renewal/*`` records; a key is read when it is needed.
+    The certificates in a store. They are known by their ``renewal/*`` records; a key is read when it is needed. Where the
+    certificate is another than its record says, what is read counts.
 
     Args:
         store: The store.
@@ -92,7 +94,7 @@ class _Reader:
         self._looked = False
         self._wanted: set[str] = set()
         self._waiting: set[str] = set()
-        self._pairs: dict[str, tuple[str, Snapshot]] = {}
+        self._pairs: dict[str, tuple[Offer, Snapshot]] = {}
         self._problems: dict[str, str] = {}
         self._said: dict[str, str] = {}
 
@@ -124,7 +126,7 @@ class _Reader:
                 self._changed.wait_for(lambda: self._waiting, left)
                 names, self._waiting = self._waiting, set()
             for name in names:
-                self._note(name, partial(self._read, name))
+                self._note(name, partial(self._read, name, self._offers.get(name)))
 
     def _look(self) -> None:
         found = {}
@@ -135,26 +137,32 @@ class _Reader:
                 self._say(where, str(error))
                 continue
             names = tuple(name.lower() for name in read.names)
-            found[read.name] = Offer(
-                read.name, read.name, names, read.not_after, read.fingerprint, partial(self._load, read.name, read.fingerprint)
-            )
+            found[read.name] = self._offer(read.name, names, read.not_after, read.fingerprint)
         wanted = set(found) if len(found) <= AHEAD else self._wanted & found.keys()
         for name in wanted:
             had = self._pairs.get(name)
-            if had is None or had[0] != found[name].version:
-                self._note(name, partial(self._read, name))
+            if had is None or had[0].version != found[name].version:
+                self._note(name, partial(self._read, name, found[name]))
+                found[name] = self._pairs.get(name, (found[name],))[0]
         with self._changed:
             # One that is not read yet is no reason to give up the one that is served: Served keeps that.
             self._pairs = {name: pair for name, pair in self._pairs.items() if name in found}
             self._offers = found
 
-    def _read(self, name: str) -> None:
+    def _read(self, name: str, public: Offer | None) -> None:
         record = CertificateRecord.read(self._store, certificate_key(name))
         if record is None:
             raise NoSuchCertificate(f"the store has no certificate of {name}", name=name)
         snapshot = Snapshot((record.cert_pem + record.chain_pem).encode(), record.key_pem.encode(), NO_FILES)
+        offer, fingerprint = public, _fingerprint(record)
+        if offer is None or offer.version != fingerprint:
+            # Who renewed it was killed between its two writes: until the next run, the public record is of the one before.
+            offer = self._offer(name, *named_in(snapshot.certificate), fingerprint)
         with self._changed:
-            self._pairs[name] = (_fingerprint(record), snapshot)
+            self._pairs[name] = (offer, snapshot)
+
+    def _offer(self, name: str, names: tuple[str, ...], not_after: datetime, fingerprint: str) -> Offer:
+        return Offer(name, name, names, not_after, fingerprint, partial(self._load, name, fingerprint))
 
     def _note(self, name: str, work: Callable[[], None]) -> None:
         """Do some work at the store, and keep what went wrong for who waits for it."""
@@ -179,18 +187,22 @@ class _Reader:
     def _load(self, name: str, fingerprint: str, context: ssl.SSLContext) -> None:
         """Give the pair to a context; where it was not read yet, wait for the thread."""
 
-        def read() -> bool:
-            return self._pairs.get(name, ("",))[0] == fingerprint or name in self._problems
+        def is_it() -> bool:
+            return name in self._pairs and self._pairs[name][0].version == fingerprint
 
         with self._changed:
             self._wanted.add(name)
-            if not read():
+            before = self._pairs.get(name)
+            if not is_it() and name not in self._problems:
                 self._waiting.add(name)
                 self._changed.notify_all()
-                self._changed.wait_for(read, LIMIT)
-            pair = self._pairs.get(name)
-            if pair is None or pair[0] != fingerprint:
-                raise StoreUnavailable(self._problems.pop(name, f"the store gave no certificate in {LIMIT:g} s"))
+                # Another certificate is an answer too: the next look makes an offer of it.
+                self._changed.wait_for(lambda: name in self._problems or self._pairs.get(name) is not before, LIMIT)
+            if not is_it():
+                none = self._pairs.get(name) is before
+                problem = f"the store gave no certificate in {LIMIT:g} s" if none else "its public record is of another one"
+                raise StoreUnavailable(self._problems.pop(name, problem))
+            pair = self._pairs[name]
         pair[1].load_into(context)
 
 

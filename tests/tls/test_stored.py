@@ -17,7 +17,7 @@ from acme_middleware.issuance.renewal import record_of
 from acme_middleware.stores.directory import DirectoryStore
 from acme_middleware.stores.memory import MemoryStore
 from acme_middleware.stores.sealed import SealedStore
-from acme_middleware.tls import TLSContext
+from acme_middleware.tls import TLSContext, stored
 
 QUICK = 0.02
 KEY = bytes(32)
@@ -235,6 +235,40 @@ def test_the_thread_ends_when_nobody_has_the_context_any_more():
     gc.collect()
     thread.join(5)
     assert not thread.is_alive()
+
+
+AT_ONCE = [pytest.param(200, id="read before anybody asks"), pytest.param(0, id="read when somebody asks")]
+
+
+@pytest.mark.parametrize("ahead", AT_ONCE)
+def test_a_renewal_that_was_killed_between_its_two_writes_is_served_and_holds_up_no_handshake(monkeypatch, ahead):
+    monkeypatch.setattr(stored, "AHEAD", ahead)
+    store = MemoryStore()
+    saved(store)
+    public = store.get(renewal_key(NAME)).value
+    expected = saved(store, pems=certificate(NAME, "added.example"))
+    complete = store.get(renewal_key(NAME)).value
+    other = saved(store, "a.example")
+    store.put(renewal_key(NAME), public)
+    context = TLSContext(store, check_every=QUICK)
+    began = time.monotonic()
+    assert seen(context, "a.example") == other
+    if ahead:
+        assert seen(context) == expected
+    else:
+        fails_at_first(context)
+    assert time.monotonic() - began < stored.LIMIT
+    for name in (NAME, "added.example"):
+        followed(context, expected, name)
+    # The next run makes the public record anew, and a renewal is followed as ever.
+    store.put(renewal_key(NAME), complete)
+    followed(context, saved(store, pems=certificate(kind="rsa")))
+
+
+def fails_at_first(context):
+    """It has no such certificate: the first handshake is told so, and the next look finds what there is."""
+    assert "ALERT_INTERNAL_ERROR" in fails(lambda: handshake(context))
+    wait_until(lambda: context.sni_callback.__self__.context_for(NAME), "it is read", limit=5)
 
 
 def test_where_no_thread_can_be_started_for_a_moment_the_next_look_starts_it(monkeypatch, caplog):
