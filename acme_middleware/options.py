@@ -32,7 +32,8 @@ def _certificates(value: Any) -> tuple[Declared, ...]:
 
 
 def _option(doc: str, parse: Callable[[Any], Any] = kinds.text, default: Any = None, **metadata: Any) -> Any:
-    return field(default=default, repr=not metadata.get("secret"), metadata={"doc": doc, "parse": parse, **metadata})
+    shown = not metadata.get("secret") and not metadata.get("url")
+    return field(default=default, repr=shown, metadata={"doc": doc, "parse": parse, **metadata})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +47,10 @@ class Options:
     store: Any = _option(
         "Where accounts, certificates and leases are kept: a URL such as file:///var/lib/acme-middleware or django:",
         kinds.store,
+        url=True,
     )
     challenge_store: Any = _option(
-        "Where the tokens that the CA fetches are kept; by default the same place as STORE", kinds.store
+        "Where the tokens that the CA fetches are kept; by default the same place as STORE", kinds.store, url=True
     )
     ca: str = _option(
         "The certificate authority: letsencrypt, zerossl, google, sslcom, local, or the URL of an ACME directory; of several, "
@@ -116,7 +118,11 @@ class Options:
 
 
 def table() -> Iterator[Field[Any]]:
-    """The options, in the order of the documentation; metadata: ``doc``, ``parse``, ``flag``, ``many``, ``secret``."""
+    """
+    The options, in the order of the documentation.
+
+    Metadata: ``doc``, ``parse``, ``flag``, ``many``, ``secret``; ``url``, which may have a password in it.
+    """
     return iter(fields(Options))
 
 

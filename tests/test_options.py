@@ -214,3 +214,8 @@ def test_every_option_is_documented_and_its_default_is_valid() -> None:
 def test_secrets_do_not_show_in_a_repr() -> None:
     read = dataclasses.replace(options.Options(), eab_hmac_key="very-secret")
     assert "very-secret" not in repr(read)
+
+
+def test_the_password_in_a_stores_url_does_not_show_in_a_repr() -> None:
+    url = "postgresql+psycopg://acme:hunter2@db.internal/acme"
+    assert "hunter2" not in repr(options.read(("flag", {"store": url, "challenge_store": url})))

@@ -235,6 +235,54 @@ def test_no_secret_is_printed(tmp_path):
         assert ("kid-1" in text) == (kind != "kubernetes"), "there it comes from the Secret"
 
 
+WITH_PASSWORD = "postgresql+psycopg://acme:hunter2@127.0.0.1:1/acme"
+
+
+@pytest.mark.parametrize("given", [{"ACME_STORE": WITH_PASSWORD}, ["--store", WITH_PASSWORD]], ids=["environment", "flag"])
+@pytest.mark.parametrize("as_json", [[], ["--json"]], ids=["text", "json"])
+@pytest.mark.parametrize(
+    ("kind", "printed", "advice"),
+    [
+        ("systemd", "EnvironmentFile=/etc/acme-middleware.env", "write ACME_STORE=... into /etc/acme-middleware.env,"),
+        ("cron", " renew --config /etc/acme-middleware.toml ", 'write `store = "..."` into /etc/acme-middleware.toml,'),
+        ("kubernetes", "secretRef", "have it in the Secret acme-middleware"),
+    ],
+)
+def test_a_stores_password_is_not_printed_and_where_it_belongs_is_said(kind, printed, advice, as_json, given):
+    env, flag = (given, []) if isinstance(given, dict) else ({}, given)
+    done = runner().invoke(acme, ["print-config", kind, *as_json, *flag], env={"ACME_CONFIG": None, **env})
+    assert done.exit_code == 0, done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    assert printed in done.stdout
+    [said] = [line for line in done.stderr.splitlines() if "left out" in line]
+    assert "ACME_STORE" in said
+    assert advice in said
+
+
+@pytest.mark.parametrize("kind", ["systemd", "cron"])
+def test_a_stores_password_that_the_command_finds_in_its_file_is_not_asked_for(kind, tmp_path):
+    file = tmp_path / "acme.toml"
+    file.write_text(f'store = "{WITH_PASSWORD}"\n')
+    env = {"ACME_STORE": WITH_PASSWORD}
+    done = runner().invoke(acme, ["print-config", kind, "--config", str(file)], env={"ACME_CONFIG": None, **env})
+    assert done.exit_code == 0, done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "left out" not in done.stderr
+    assert f" renew --config {file}" in done.stdout
+
+
+def test_in_django_a_stores_password_belongs_into_the_settings(tmp_path):
+    command = [sys.executable, str(EXAMPLES / "django_site" / "manage.py"), "acme", "print-config", "cron"]
+    env = {**os.environ, "MYSITE_DATA": str(tmp_path), "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [*command, "--store", WITH_PASSWORD], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "ACME_STORE left out" in done.stderr
+    assert "have it in the settings of the app" in done.stderr
+
+
 def test_djangos_own_flags_may_stand_with_a_verb_in_a_group(tmp_path):
     command = [sys.executable, str(EXAMPLES / "django_site" / "manage.py"), "acme", "print-config", "cron", "--traceback"]
     assert " acme renew " in printed(tmp_path, *command, env={"MYSITE_DATA": str(tmp_path)})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,17 @@ from typing import Any
 import click
 
 from acme_middleware.cli import deploy, flags, timers
+from acme_middleware.cli.invocation import Invocation
 from acme_middleware.cli.lines import indented
 from acme_middleware.cli.renew import OF_THE_PLACE
 from acme_middleware.cli.report import print_json, reported
+from acme_middleware.cli.surroundings import BY_ITSELF
 from acme_middleware.cli.verbs import Verbs
+from acme_middleware.deploy.running import has_password
 from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError
 from acme_middleware.issuance.lineages import open_state
 from acme_middleware.issuance.records import RenewalRecord, renewal_key
-from acme_middleware.options import Options
+from acme_middleware.options import CONFIG_FILE, Options, setting_name
 from acme_middleware.renewer import interval
 from acme_middleware.stores import open_store
 
@@ -41,8 +45,8 @@ def print_config() -> None:
     Print configuration for the programs around the app.
 
     For what runs the renewal it is made for this very command: its interpreter, its project, its options. Flags that are given
-    here are given to the command as well. How often it runs follows from the shortest lifetime in the store: every 6 hours,
-    every hour for certificates of 6 days.
+    here are given to the command as well, but for a URL with a password, which others could read there. How often it runs
+    follows from the shortest lifetime in the store: every 6 hours, every hour for certificates of 6 days.
 
     For a server in front of the app it is made for the names of the certificates: the CA's requests reach the app, everything
     else goes to HTTPS.
@@ -79,9 +83,12 @@ def systemd(
     unit = unit or (WATCHING if watching else UNIT)
     if watching:
         given = {option: value for option, value in given.items() if option in deploy.PLACE}
-        units = timers.watching_unit(_job(given, config, user, verb=("deploy", "--watch")), unit)
+        job = _job(given, config, user, verb=("deploy", "--watch"))
+        units = timers.watching_unit(job, unit)
     else:
-        units = timers.systemd_units(_job(given, config, user), unit)
+        job = _job(given, config, user)
+        units = timers.systemd_units(job, unit)
+    _tell(job.missing, f"write {timers.lines_of_secrets(job)} into {timers.SECRETS}, owned by root, mode 0600")
     if into is not None:
         for name, text in units.items():
             try:
@@ -120,7 +127,14 @@ def _remedy(error: OSError, into: Path) -> str:
 @reported
 def cron(user: str | None, config: Path | None, as_json: bool, **given: Any) -> int:
     """Print a line for `crontab -e`. Its minute is this machine's own: not all machines ask the CA at once."""
-    line = timers.cron_line(_job(given, config, user))
+    job = _job(given, config, user)
+    if job.missing:
+        file = (config or Path(os.environ.get("ACME_CONFIG") or CONFIG_FILE)).absolute()
+        lines = " and ".join(f'`{option} = "..."`' for option in job.missing)
+        _tell(job.missing, f"write {lines} into {file}, owned by {job.user}, mode 0600")
+        if config is None:  # a file that is named must be there: without it another store would be renewed, and nobody told
+            job = replace(job, words=[*job.words, "--config", str(file)])
+    line = timers.cron_line(job)
     if as_json:
         print_json({"files": {"crontab": line}})
     else:
@@ -136,7 +150,9 @@ def cron(user: str | None, config: Path | None, as_json: bool, **given: Any) -> 
 @reported
 def kubernetes(name: str, image: str, secret: str, config: Path | None, as_json: bool, **given: Any) -> int:
     """Print a CronJob for Kubernetes. The store must be one that the app's pods share: a database, or a volume."""
-    text = timers.cron_job(_job(given, config, None), name=name, image=image, secret=secret)
+    job = _job(given, config, None)
+    _tell(job.missing, f"have it in the Secret {secret}")
+    text = timers.cron_job(job, name=name, image=image, secret=secret)
     if as_json:
         print_json({"files": {f"{name}.yaml": text}})
     else:
@@ -147,9 +163,10 @@ def kubernetes(name: str, image: str, secret: str, config: Path | None, as_json:
 def _job(given: dict[str, Any], config: Path | None, user: str | None, *, verb: Sequence[str] = ("renew",)) -> timers.Job:
     options = flags.load(given, config)
     invocation = flags.surroundings().invocation()
+    missing = _left_out(given, config, invocation)
     words = [*verb]
     for option, value in given.items():
-        if value not in (None, False):
+        if value not in (None, False) and not (option in flags.STORES and has_password(value)):
             words += [f"--{option.replace('_', '-')}", *([] if value is True else [str(value)])]
     if config is not None:
         words += ["--config", str(config.absolute())]
@@ -163,7 +180,28 @@ def _job(given: dict[str, Any], config: Path | None, user: str | None, *, verb: 
     for_root = [spec for spec in specs if spec.startswith(("nginx:", "systemd:"))]
     if for_root and owner != "root":
         click.echo(f"warning: {', '.join(for_root)}: {owner} needs a right that usually only root has: --user root", err=True)
-    return timers.Job(invocation, words, schedule, owner, paths, confined)
+    return timers.Job(invocation, words, schedule, owner, paths, confined, missing)
+
+
+def _left_out(given: dict[str, Any], config: Path | None, invocation: Invocation) -> list[str]:
+    """The URLs of stores that are not printed, since each has a password, and that are nowhere else for the command to find."""
+    around = flags.surroundings()
+    kept = [layer for source, layer in around.layers(config, secret_files=False) if source != "environment"]
+    missing = []
+    for option in sorted(flags.STORES):
+        url = given.get(option) or invocation.left_out.get(setting_name(option)) or ""
+        if has_password(url) and not any(layer.get(option) == url for layer in kept):
+            missing.append(option)
+    if around is BY_ITSELF:
+        return missing
+    _tell(missing, "have it in the settings of the app")
+    return []
+
+
+def _tell(missing: Sequence[str], remedy: str) -> None:
+    if missing:
+        names = " and ".join(map(setting_name, missing))
+        click.echo(f"warning: {names} left out, since others could read the password in it: {remedy}", err=True)
 
 
 def _lifetimes(options: Options) -> list[timedelta]:

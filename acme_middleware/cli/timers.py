@@ -13,6 +13,7 @@ from pathlib import Path
 
 from acme_middleware.cli.invocation import Invocation
 from acme_middleware.errors import EXIT_TRY_LATER, ConfigurationError
+from acme_middleware.options import setting_name
 
 STEPS = (360, 180, 120, 60, 30, 20, 15, 10, 5)
 """Minutes between two runs that a calendar can say: divisors of a day or an hour."""
@@ -64,6 +65,7 @@ class Job:
         user: Whose command it is.
         paths: What it writes to, as far as that is known.
         confined: Whether that is all that it may write to. What runs programs of others cannot know what they need.
+        missing: Options that it needs and that no text here may have, since there is a password in each.
     """
 
     invocation: Invocation
@@ -72,6 +74,7 @@ class Job:
     user: str = ""
     paths: Sequence[Path] = field(default_factory=tuple)
     confined: bool = True
+    missing: Sequence[str] = ()
 
 
 def machine() -> str:
@@ -130,14 +133,21 @@ def _unit(description: str) -> list[str]:
     return ["[Unit]", f"Description={description}", "Wants=network-online.target", "After=network-online.target", ""]
 
 
+def lines_of_secrets(job: Job) -> str:
+    """What must stand in the file of secrets."""
+    return " and ".join(f"{setting_name(option)}=..." for option in job.missing)
+
+
 def _service(job: Job) -> list[str]:
     invocation = job.invocation
+    needed = f"must have {lines_of_secrets(job)}" if job.missing else "need not be there"
     return [
         f"User={job.user}",
         f"WorkingDirectory={_specifiers(str(invocation.directory))}",
         *(f"Environment={_quoted(f'{name}={value}')}" for name, value in invocation.environment.items()),
-        "# for what is secret, such as ACME_EAB_HMAC_KEY=...: owned by root, mode 0600; need not be there",
-        f"EnvironmentFile=-{SECRETS}",
+        f"# for what is secret, such as ACME_EAB_HMAC_KEY=...: owned by root, mode 0600; {needed}",
+        # Without it, another store would be renewed, and nobody told.
+        f"EnvironmentFile={'' if job.missing else '-'}{SECRETS}",
         "ExecStart=" + " ".join(_word(word) for word in [*invocation.words, *job.words]),
     ]
 
