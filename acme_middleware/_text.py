@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl
+
 LONGEST = 2000
 
 
@@ -26,3 +28,18 @@ def without_secrets(url: str) -> str:
         return f"{scheme}{slashes}{shown}"
     # Either the query has an @, or the password has a question mark and all before it is secret too.
     return f"{scheme}{slashes}…" if "@" in query else f"{scheme}{slashes}{shown.rpartition('@')[2]}"
+
+
+def has_password(url: str) -> bool:
+    """
+    Whether a store's URL may have a password in it: before the host, or in its query.
+
+    In one that a person has mistyped as well: a password may hold any character, and the scheme may be missing.
+    """
+    names = [name.lower() for name, _ in parse_qsl(url.partition("?")[2])]
+    if any(word in name for name in names for word in ("pass", "pwd", "secret", "token")):
+        return True
+    rest = url.partition("//")[2] if "//" in url else url
+    if rest.startswith(("/", ".", "~", "file:", "webroot:")):  # a path, in which an @ is nothing else
+        return False
+    return ":" in rest.rpartition("@")[0]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from acme_middleware import options
-from acme_middleware.deploy.running import has_password
+from acme_middleware._text import has_password
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from acme_middleware._text import has_password
 from acme_middleware.cli import deploy, flags, timers
 from acme_middleware.cli.invocation import Invocation
 from acme_middleware.cli.lines import indented
@@ -21,7 +22,6 @@ from acme_middleware.cli.renew import OF_THE_PLACE
 from acme_middleware.cli.report import print_json, reported
 from acme_middleware.cli.surroundings import BY_ITSELF
 from acme_middleware.cli.verbs import Verbs
-from acme_middleware.deploy.running import has_password
 from acme_middleware.errors import AcmeMiddlewareError, ConfigurationError
 from acme_middleware.issuance.lineages import open_state
 from acme_middleware.issuance.records import RenewalRecord, renewal_key

@@ -9,11 +9,11 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from urllib.parse import parse_qsl
 
+from acme_middleware._text import has_password
 from acme_middleware.deploy.deployer import Deployer, Deployment, failed
 
-__all__ = ["environment", "has_password", "run"]
+__all__ = ["environment", "run"]
 
 logger = logging.getLogger("acme_middleware.deploy")
 
@@ -28,21 +28,6 @@ OUR_SECRETS = ("ACME_EAB_HMAC_KEY", "ACME_ENCRYPTION_KEYS")
 
 OUR_URLS = ("ACME_STORE", "ACME_CHALLENGE_STORE")
 """The same, where the URL has a password; otherwise a program that calls our commands may need it."""
-
-
-def has_password(url: str) -> bool:
-    """
-    Whether a store's URL may have a password in it: before the host, or in its query.
-
-    In one that a person has mistyped as well: a password may hold any character, and the scheme may be missing.
-    """
-    names = [name.lower() for name, _ in parse_qsl(url.partition("?")[2])]
-    if any(word in name for name in names for word in ("pass", "pwd", "secret", "token")):
-        return True
-    rest = url.partition("//")[2] if "//" in url else url
-    if rest.startswith(("/", ".", "~", "file:", "webroot:")):  # a path, in which an @ is nothing else
-        return False
-    return ":" in rest.rpartition("@")[0]
 
 
 def environment(deployment: Deployment | None = None) -> dict[str, str]:

@@ -92,42 +92,6 @@ class TestCommand:
             monkeypatch.setenv(name, "postgresql+psycopg://acme@/acme?host=/run/postgresql")
         assert set(running.environment(made)) >= set(urls)
 
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "postgresql+psycopg://acme:hunter2@db.internal:5432/acme",
-            "redis://:hunter2@127.0.0.1/0",
-            "redis+socket://acme:hunter2@/run/redis/redis.sock?db=0",
-            "postgresql://db/acme?user=acme&password=hunter2",
-            "postgresql:///acme?user=acme&p%61ssword=hunter2",
-            "mysql+pymysql://db/acme?passwd=hunter2",
-            "postgresql://acme:p/hunter2@db/acme",
-            "postgresql://acme:p?hunter2@db/acme",
-            "postgresql//acme:hunter2@db/acme",
-            "acme:hunter2@db/acme",
-        ],
-    )
-    def test_a_url_has_a_password_wherever_it_stands(self, url: str) -> None:
-        assert running.has_password(url)
-
-    @pytest.mark.parametrize(
-        "url",
-        [
-            "postgresql://acme@db.internal:5432/acme",
-            "postgresql+psycopg://acme@/acme?host=/run/postgresql",
-            "redis://127.0.0.1:6379/0?prefix=shop",
-            "redis+socket:///run/redis/redis.sock?db=0",
-            "sqlite:////srv/a:b@c/acme.sqlite3",
-            "file:///srv/a:b@c/acme",
-            "file:a@b",
-            "django:other",
-            "memory:",
-            "",
-        ],
-    )
-    def test_a_url_without_a_password_has_none(self, url: str) -> None:
-        assert not running.has_password(url)
-
     def test_its_output_is_logged_and_the_last_line_is_in_the_error(
         self, made: Deployment, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
