@@ -116,26 +116,17 @@ class _Threads:
 
     def do(self, work: _Work[Any]) -> None:
         with self._lock:
+            # Started before it is counted, and both under the lock: work is only left to a thread that is there.
+            if self._started < min(len(self._unfinished) + 1, THREADS):
+                try:
+                    threading.Thread(target=self._run, name="acme-middleware", daemon=True).start()
+                except RuntimeError:  # as many threads as the system allows
+                    if not self._started:
+                        raise
+                else:
+                    self._started += 1
             self._unfinished.add(work)
-            start = self._started < min(len(self._unfinished), THREADS)
-            self._started += start
         self._waiting.put(work)
-        if start:
-            try:
-                threading.Thread(target=self._run, name="acme-middleware", daemon=True).start()
-            except RuntimeError:  # as many threads as the system allows
-                if not self._goes_on_without_one_more(work):
-                    raise
-
-    def _goes_on_without_one_more(self, work: _Work[Any]) -> bool:
-        """Whether a thread is there that will come to the work; if not, it is given up."""
-        with self._lock:
-            self._started -= 1
-            if self._started:
-                return True
-            self._unfinished.discard(work)
-        work.leave()
-        return False
 
     def _run(self) -> None:
         while True:
