@@ -207,7 +207,12 @@ def reloaded_once(site: RenewingSite, server: Server, touch: Callable[[], None])
     """Reload; before and after it one process takes part, the old one is gone, and the new one need not wait for it."""
     first = site.wait_for_leader()
     assert takers(server) == [first]
-    touch()
+
+    def noticed() -> bool:
+        touch()  # what changes before the server has looked at its files for the first time is no change to it
+        return "eloading" in server.log()
+
+    wait_until(noticed, "the server sees that its files change")
     second = site.wait_for_leader(other_than=first, limit=30)
     assert takers(server) == [first, second]
     assert not Path(f"/proc/{first}").exists()
