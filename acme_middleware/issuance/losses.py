@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from acme_middleware import clock
 from acme_middleware.authorities import Authority
 from acme_middleware.errors import ConfigurationError, Conflict
-from acme_middleware.issuance import names as identifier_names
 from acme_middleware.issuance.records import RenewalRecord, renewal_key
 from acme_middleware.protocol.identifier import Identifier
 
@@ -49,8 +48,15 @@ def refuse(
 
 def refuse_dropping(wanted: Sequence[Identifier], record: RenewalRecord | None, *, agreed: bool) -> None:
     """Refuse to leave out names that a certificate has while it is valid. Raises ConfigurationError, which names them."""
-    if record is not None and clock.now() < record.not_after:
-        identifier_names.refuse_dropping(wanted, record.name, record.names, agreed=agreed)
+    if record is None or clock.now() >= record.not_after:
+        return
+    dropped = [name for name in record.names if name not in {entry.value for entry in wanted}]
+    if dropped and not agreed:
+        raise ConfigurationError(
+            f"the certificate {record.name} is also for {', '.join(dropped)}, which would be dropped",
+            hint="name them too, pass --drop-names to drop them, or --name to make another certificate",
+            option="drop_names",
+        )
 
 
 def _require_unchanged(lineage: str, wanted: Sequence[Identifier], record: RenewalRecord | None) -> None:

@@ -129,23 +129,3 @@ def check_profile(wanted: Sequence[Identifier], authority: Authority, profile: s
             name=wanted[limit].value,
         )
     return profile or ""
-
-
-def refuse_dropping(wanted: Sequence[Identifier], name: str, names: Sequence[str], *, agreed: bool) -> None:
-    """
-    Refuse to leave out names that a certificate has, unless that is agreed to.
-
-    Args:
-        name: What the certificate is known by.
-        names: What it is for.
-
-    Raises:
-        ConfigurationError: it names those that would be dropped.
-    """
-    dropped = [one for one in names if one not in {entry.value for entry in wanted}]
-    if dropped and not agreed:
-        raise ConfigurationError(
-            f"the certificate {name} is also for {', '.join(dropped)}, which would be dropped",
-            hint="name them too, pass --drop-names to drop them, or --name to make another certificate",
-            option="drop_names",
-        )
